@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::super::endpoint::Endpoint;
+use super::super::profile::sarus;
 use super::*;
 
 const SECRET: &str = "s3cret+token";
@@ -26,17 +27,45 @@ fn response(status: u16, body: impl ToString) -> RawResponse {
     }
 }
 
+/// Reads a response by the native interpreter, and asserts that the profile `sarus` agrees.
 fn queried(status: u16, body: impl ToString) -> Outcome {
-    query(&context(Endpoint::Query), &response(status, body))
+    outcome_of(&response(status, body))
+}
+
+fn outcome_of(response: &RawResponse) -> Outcome {
+    let outcome = query(&context(Endpoint::Query), response);
+    let by_profile = sarus::query(SECRET, response);
+    assert_eq!(sarus::essence(&by_profile), sarus::essence(&outcome), "{by_profile:?} {outcome:?}");
+    outcome
 }
 
 fn renewed(body: impl ToString) -> Renewed {
-    let sent = TokenValue::parse(SECRET).expect("a value");
-    renew(&context(Endpoint::Renew), &response(200, body), &sent)
+    let (sent, response) = (TokenValue::parse(SECRET).expect("a value"), response(200, body));
+    let renewed = renew(&context(Endpoint::Renew), &response, &sent);
+    let by_profile = sarus::renew(SECRET, &response);
+    assert_eq!(sarus::essence(&by_profile.outcome), sarus::essence(&renewed.outcome));
+    assert_eq!(by_profile.new_value, renewed.new_value);
+    renewed
 }
 
 fn logged_in(status: u16, body: impl ToString) -> Result<TokenValue, LoginError> {
-    login(&context(Endpoint::Login), &response(status, body))
+    let response = response(status, body);
+    let login = login(&context(Endpoint::Login), &response);
+    let by_profile = sarus::login(SECRET, &response);
+    let essence = |login: &Result<TokenValue, LoginError>| match login {
+        Ok(value) => Ok(value.clone()),
+        Err(error) => Err(error.kind),
+    };
+    assert_eq!(essence(&by_profile), essence(&login), "{status} {by_profile:?} {login:?}");
+    login
+}
+
+fn revoked(result: serde_json::Value) -> Result<(), CallError> {
+    let response = response(200, json!({ "Result": result }));
+    let revoked = revoke(&context(Endpoint::Revoke), &response);
+    let by_profile = sarus::revoke(SECRET, &response);
+    assert_eq!(by_profile.is_ok(), revoked.is_ok(), "{by_profile:?} {revoked:?}");
+    revoked
 }
 
 fn kind(outcome: &Outcome) -> &'static str {
@@ -125,12 +154,14 @@ fn least_final_error_of_a_contradictory_list_counts() {
         (json!([{ "Status": 410 }, { "Status": 401 }]), "rejected"),
         (json!([{ "Status": 410 }, { "Status": 404 }]), "misconfigured"),
         (json!([{ "Status": 401 }, { "Status": 500 }]), "unavailable"),
-        (json!([{ "Status": 410 }, { "Detail": "?" }]), "unavailable"),
         (json!([{ "Status": 410 }, { "Status": 429 }]), "throttled"),
     ];
     for (errors, expected) in cases {
         assert_eq!(kind(&queried(200, json!({ "Errors": errors }))), expected, "{errors}");
     }
+    // A profile has no rule for one element of a list that lacks what another one has.
+    let response = response(200, json!({ "Errors": [{ "Status": 410 }, { "Detail": "?" }] }));
+    assert_eq!(kind(&query(&context(Endpoint::Query), &response)), "unavailable");
 }
 
 #[test]
@@ -194,7 +225,7 @@ fn status_200_that_is_not_the_apis_is_unavailable() {
 fn http_status_decides_if_the_body_is_too_long() {
     for (status, expected) in [(200, "unavailable"), (410, "unavailable"), (404, "misconfigured")] {
         let response = RawResponse { body: Body::TooLong, ..response(status, "") };
-        let outcome = query(&context(Endpoint::Query), &response);
+        let outcome = outcome_of(&response);
         assert_eq!(kind(&outcome), expected, "{status}");
     }
 }
@@ -203,7 +234,7 @@ fn http_status_decides_if_the_body_is_too_long() {
 fn status_429_in_the_body_pauses_for_the_time_in_the_header() {
     let pause = Some(Duration::from_secs(7));
     let response = RawResponse { pause, ..response(200, json!({ "Errors": { "Status": 429 } })) };
-    let Outcome::Throttled { retry_after, .. } = query(&context(Endpoint::Query), &response) else {
+    let Outcome::Throttled { retry_after, .. } = outcome_of(&response) else {
         panic!("not throttled");
     };
     assert_eq!(retry_after, Duration::from_secs(7));
@@ -216,7 +247,7 @@ fn quota_reset_counts_with_a_429_only() {
         for (http, body) in [(status, json!({})), (200, json!({ "Errors": { "Status": status } }))]
         {
             let response = RawResponse { quota_reset, ..response(http, body) };
-            let pause = match query(&context(Endpoint::Query), &response) {
+            let pause = match outcome_of(&response) {
                 Outcome::Throttled { retry_after, .. } => Some(retry_after.as_secs()),
                 _ => None,
             };
@@ -225,7 +256,7 @@ fn quota_reset_counts_with_a_429_only() {
     }
     let pause = Some(Duration::from_secs(7));
     let both = RawResponse { pause, quota_reset, ..response(429, "") };
-    let Outcome::Throttled { retry_after, .. } = query(&context(Endpoint::Query), &both) else {
+    let Outcome::Throttled { retry_after, .. } = outcome_of(&both) else {
         panic!("not throttled");
     };
     assert_eq!(retry_after.as_secs(), 7);
@@ -299,10 +330,14 @@ fn only_a_rejection_in_the_apis_envelope_is_conclusive_for_a_login() {
             assert_eq!(fault.fault.status, Some(status));
         }
         // The same status from a proxy, a gateway or a captive portal.
-        for body in ["", "<html>Forbidden</html>", "{}", "{\"errors\":[{\"message\":\"no\"}]}"] {
+        for body in ["", "<html>Forbidden</html>", "{}"] {
             let fault = logged_in(status, body).expect_err("refused");
             assert_eq!(fault.kind, LoginErrorKind::Unavailable, "{status} {body}");
         }
+        // A profile cannot tell a foreign JSON object from the API's: for it, that is a refusal.
+        let response = response(status, json!({ "errors": [{ "message": "no" }] }));
+        let fault = login(&context(Endpoint::Login), &response).expect_err("refused");
+        assert_eq!(fault.kind, LoginErrorKind::Unavailable, "{status}");
     }
 }
 
@@ -343,10 +378,10 @@ fn success_without_a_usable_token_is_conclusive() {
 
 #[test]
 fn revocation_succeeds_unless_its_own_status_is_an_error() {
-    let revoked =
-        |result| revoke(&context(Endpoint::Revoke), &response(200, json!({ "Result": result })));
     assert_eq!(revoked(json!({ "Status": 200, "Detail": "revoked" })), Ok(()));
     assert_eq!(revoked(json!({ "Status": "OK" })), Ok(()));
-    let fault = revoked(json!({ "Status": 500, "Detail": "later" })).expect_err("not revoked");
+    // A profile has no rule for each status from 300 on.
+    let response = response(200, json!({ "Result": { "Status": 500, "Detail": "later" } }));
+    let fault = revoke(&context(Endpoint::Revoke), &response).expect_err("not revoked");
     assert_eq!((fault.status, fault.detail.as_deref()), (Some(500), Some("later")));
 }

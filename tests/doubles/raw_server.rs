@@ -58,7 +58,7 @@ impl RawServer {
         lock(&self.seen).connections
     }
 
-    /// The requests so far, head only, as they came.
+    /// The requests so far, as they came.
     pub(crate) fn requests(&self) -> Vec<String> {
         lock(&self.seen).requests.clone()
     }
@@ -97,7 +97,7 @@ async fn accept(listener: TcpListener, script: Script, seen: Arc<Mutex<Seen>>) {
 }
 
 async fn perform(mut stream: TcpStream, script: &Script, seen: &Mutex<Seen>) -> io::Result<()> {
-    let request = request_head(&mut stream).await?;
+    let request = request(&mut stream).await?;
     lock(seen).requests.push(request);
     match script {
         Script::Say(bytes) => {
@@ -122,13 +122,22 @@ async fn perform(mut stream: TcpStream, script: &Script, seen: &Mutex<Seen>) -> 
     }
 }
 
-/// Reads up to the empty line that ends a request's head.
-async fn request_head(stream: &mut TcpStream) -> io::Result<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") && head.len() < MAX_REQUEST_BYTES {
-        if stream.read_buf(&mut head).await? == 0 {
+/// Reads a request to the end of its body, if its `Content-Length` is known.
+async fn request(stream: &mut TcpStream) -> io::Result<String> {
+    let mut request = Vec::new();
+    while request.len() < MAX_REQUEST_BYTES {
+        let text = String::from_utf8_lossy(&request);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let lines = head.lines().filter_map(|line| line.split_once(": "));
+            let length = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+            let length = length.last().and_then(|(_, length)| length.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return Ok(text.into_owned());
+            }
+        }
+        if stream.read_buf(&mut request).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    Ok(String::from_utf8_lossy(&head).into_owned())
+    Err(io::ErrorKind::FileTooLarge.into())
 }

@@ -6,6 +6,7 @@ mod connections;
 #[allow(dead_code, unused_imports, reason = "each suite uses a part")]
 mod doubles;
 mod frames;
+mod profiles;
 #[expect(dead_code, reason = "what tests/daemon needs beyond these tests")]
 mod server;
 mod troubles;

@@ -13,6 +13,8 @@ mod calls;
 mod explain;
 mod reply;
 mod request;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod sarus;
 #[cfg(test)]
 mod tests;
 mod verdict;

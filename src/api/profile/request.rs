@@ -4,7 +4,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
 use reqwest::{Method, Request};
 use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
@@ -31,7 +33,13 @@ impl Exchange<'_> {
         let mut request = Request::new(method, url);
         self.add_headers(request.headers_mut())?;
         let (content_type, body) = match &described.body {
-            RequestBody::Empty => return Ok(request),
+            RequestBody::Empty => {
+                if !matches!(*request.method(), Method::GET | Method::DELETE) {
+                    // Some servers demand a length (411) where a body is usual.
+                    request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
+                return Ok(request);
+            }
             RequestBody::Form(pairs) => {
                 let mut form = Serializer::new(String::new());
                 for (name, value) in pairs {
@@ -76,10 +84,11 @@ impl Exchange<'_> {
         name: HeaderName,
         value: &str,
     ) -> Result<(), ResponseError> {
-        let mut value = HeaderValue::from_str(value).map_err(|_| {
+        let value = HeaderValue::from_str(value).ok().filter(|_| value.is_ascii());
+        let mut value = value.ok_or_else(|| {
             self.refused(format!(
                 "would have a header `{name}` with a control character or a character that is not \
-                 ASCII"
+                 ASCII: correct the value"
             ))
         })?;
         value.set_sensitive(true);
