@@ -27,6 +27,7 @@ impl Token {
             (OperatorRequest::Check | OperatorRequest::Reauth, _) if self.paused => {
                 Err(RequestError::Paused)
             }
+            (OperatorRequest::Check, _) if matches!(self.task, Task::Rotate { .. }) => Ok(()),
             (
                 OperatorRequest::Check | OperatorRequest::Revoke,
                 Validity::Missing | Validity::Expired | Validity::Rejected,
@@ -76,7 +77,7 @@ impl Transition<'_> {
             }
             OperatorRequest::Resume => {
                 if std::mem::take(&mut self.token.paused) {
-                    self.token.check_now(self.now);
+                    self.token.check_now(self.token.not_held(self.now));
                 }
             }
         }

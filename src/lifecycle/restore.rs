@@ -31,7 +31,7 @@ impl Token {
     /// found dead since has no check; its next attempt obeys its budget.
     pub(super) fn recheck_restored(&mut self, now: Moment) {
         if self.restored && matches!(self.validity, Validity::Alive(_)) {
-            self.due = self.due.min(now);
+            self.due = self.due.min(self.not_held(now));
         }
     }
 }

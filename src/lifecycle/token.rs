@@ -64,6 +64,11 @@ pub struct Token {
     /// A renewing call had no response, and no proof has been concluded since. It may have renewed
     /// the token, so growth proves nothing about queries.
     pub(super) renew_unanswered: bool,
+    /// A renewal may have spent the refresh token without a response, or there was no refresh token:
+    /// the next one starts at this moment at the earliest.
+    pub(super) held_until: Option<Moment>,
+    /// Another refresh token has come since the renewal in flight started.
+    pub(super) refresh_replaced: bool,
     /// It was reported that the source has no value.
     pub(super) source_lost: bool,
     /// An operator paused the token.
@@ -111,6 +116,11 @@ pub(super) enum Task {
     ConfirmRenewal,
     /// A second trial renewal, after one without a response and a query without growth.
     RetryRenew,
+    /// Obtain a value with the refresh token: a renewing call without a value that may be alive.
+    Rotate {
+        /// The first 401 was received.
+        rejected: bool,
+    },
     /// Obtain a new value.
     Reauth,
 }
@@ -207,6 +217,8 @@ impl Token {
             unrenewable: false,
             renew_refused: false,
             renew_unanswered: false,
+            held_until: None,
+            refresh_replaced: false,
             source_lost: false,
             paused: false,
             pending_request: None,
@@ -276,6 +288,17 @@ impl Token {
     pub(super) const fn forget_failures(&mut self) {
         self.failures = 0;
         self.backoff_level = 0;
+        self.held_until = None;
+    }
+
+    /// When a check that is wanted at `at` may start.
+    pub(super) fn not_held(&self, at: Moment) -> Moment {
+        at.max(self.held_until.unwrap_or_default())
+    }
+
+    /// Whether there is a value that may be alive.
+    pub(super) const fn may_be_alive(&self) -> bool {
+        matches!(self.validity, Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_))
     }
 
     /// The connection for the next check of the current value. A fresh one after an inconclusive
@@ -323,6 +346,7 @@ impl Token {
     /// Starts planned retries at `now`. Not a write: a response of the server says nothing about
     /// the disk.
     pub(super) fn expedite_retries(&mut self, now: Moment) {
+        let now = self.not_held(now);
         if self.failures > 0 {
             self.due = self.due.min(now);
         }
