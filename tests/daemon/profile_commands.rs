@@ -83,7 +83,7 @@ async fn probe_with_a_profile_explains_what_the_response_means() {
             "200 OK",
             r#"{"data":{"id":"x","TTL":5}}"#,
             UNAVAILABLE,
-            &["`life`: nothing at data.ttl (data has id, TTL)"],
+            &["`life`: nothing at data.ttl (data has TTL, id)"],
         ),
         ("200 OK", "{}", UNAVAILABLE, &["`life`: nothing at data.ttl\n"]),
     ] {
@@ -204,7 +204,7 @@ async fn wrong_options_for_a_profile_are_refused_with_their_remedy() {
         ),
         (&["--profile", "vault", "--with", "user=x"], USAGE, "it has role_id, secret_id"),
         (&["--profile", "vault", "--with", "S3CR3T"], USAGE, "--with needs KEY=VALUE"),
-        (&["--with", "user=x"], USAGE, "profile sarus has no parameter `user`; it has none"),
+        (&["--with", "user=x"], USAGE, "--with needs a profile other than sarus"),
         (&["--login"], USAGE, "--login needs a profile other than sarus"),
         (&["--profile", "zabbix", "--prove-renewal"], USAGE, "reports no life"),
         (&["--profile", "./missing.toml"], CONFIGURATION, "./missing.toml: it cannot be read"),
