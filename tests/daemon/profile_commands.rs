@@ -1,10 +1,13 @@
 //! `profile`, and what `probe`, `init`, `add`, `doctor` and `check-config` do with profiles.
 
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::doubles::{RawServer, Script};
-use crate::support::{MARK, PATIENCE, Stage, secret};
+use crate::support::{MARK, PATIENCE, Stage, get, secret};
 
 const GOOD: i32 = 0;
 const NEGATIVE: i32 = 1;
@@ -239,4 +242,188 @@ async fn profile_lists_built_in_and_configured_profiles_and_prints_each() {
     let (ended, said) = run(&stage, &["profile", "min"]).await;
     assert_eq!(ended, USAGE, "{said}");
     assert!(said.contains("did you mean `mine`?"), "{said}");
+}
+
+/// A stage whose configuration is yet to be written by `init`.
+fn empty() -> Stage {
+    let stage = Stage::new("");
+    std::fs::remove_file(stage.path("tokenkeep.toml")).expect("removed");
+    stage
+}
+
+#[tokio::test]
+async fn init_with_a_profile_writes_a_configuration_that_add_completes() {
+    let stage = empty();
+    let init = ["init", "--profile", "vault", "--url", "https://vault.example.net:8200"];
+    let (ended, said) = run(&stage, &[&init[..], &["--with", "role_id=r7"]].concat()).await;
+    assert_eq!(ended, GOOD, "{said}");
+    let file = stage.path("vault.secret_id");
+    assert!(said.contains(&format!("Put secret_id into {}, alone", file.display())), "{said}");
+    assert!(said.contains("add NAME --reauth vault --no-value\n"), "{said}");
+    let text = stage.read("tokenkeep.toml");
+    stage.write("vault.secret_id", &secret("secret-id"));
+    stage.configure(&text);
+    let (ended, said) = run(&stage, &["add", "app", "--reauth", "vault", "--no-value"]).await;
+    assert_eq!(ended, GOOD, "{said}");
+    assert!(!stage.path("state/app.token").exists());
+    let (ended, said) = run(&stage, &["check-config"]).await;
+    assert_eq!(ended, GOOD, "{said}");
+    for words in [
+        "server vault: https://vault.example.net:8200/, profile vault; 1 token",
+        "server vault; queries, and renews where queries do not renew",
+        "re-auth vault logs in by the login call of profile vault, at most 5 times",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn refresh_token_that_add_takes_becomes_a_file_of_the_daemon() {
+    let stage = empty();
+    stage.write("given.refresh", &secret("refresh"));
+    let init = ["init", "--profile", "oauth2", "--url", "https://idp.example.net/oauth2"];
+    let (ended, said) = run(&stage, &init).await;
+    assert_eq!(ended, GOOD, "{said}");
+    assert!(said.contains("add NAME --reauth oauth2 --refresh-file FILE\n"), "{said}");
+    stage.configure(&stage.read("tokenkeep.toml"));
+    let add = ["add", "feed", "--refresh-file", "given.refresh"];
+    let (ended, said) = run(&stage, &add).await;
+    assert_eq!(ended, GOOD, "{said}");
+    assert_eq!(stage.read("state/feed.refresh").trim(), secret("refresh"));
+    assert!(!stage.path("state/feed.token").exists());
+    let entry = stage.read("conf.d/feed.toml");
+    let (ended, said) = run(&stage, &["check-config"]).await;
+    assert_eq!(ended, GOOD, "{said}");
+    let kept = format!("refresh token  file {}", stage.path("state/feed.refresh").display());
+    assert!(said.contains("; renews at each check, with its refresh token\n"), "{said}");
+    assert!(said.contains(&format!("{kept}; new ones replace it\n")), "{said}");
+
+    stage.write("given.refresh", &secret("another"));
+    let (ended, said) = run(&stage, &[&add[..], &["--replace"]].concat()).await;
+    assert_eq!(ended, GOOD, "{said}");
+    assert_eq!(stage.read("state/feed.refresh").trim(), secret("another"));
+    assert_eq!(stage.read("conf.d/feed.toml"), entry);
+    let (ended, said) = run(&stage, &["remove", "feed", "--delete-token"]).await;
+    assert_eq!(ended, GOOD, "{said}");
+    assert!(!stage.path("state/feed.refresh").exists());
+}
+
+#[tokio::test]
+async fn add_and_init_refuse_what_the_profile_cannot_do() {
+    let stage = empty();
+    stage.write("r", &secret("refresh"));
+    let url = ["--url", "https://api.example.net"];
+    for (options, words) in [
+        (&["--profile", "valt"][..], "did you mean `vault`?"),
+        (&["--profile", "./mine.toml"], "copy [profile.NAME] from the file to"),
+        (
+            &["--profile", "vault", "--with", "user=x"],
+            "no parameter `user`; it has role_id, secret_id",
+        ),
+        (&["--with", "user=x"], "profile sarus has no parameter `user`; it has none"),
+    ] {
+        let (ended, said) = run(&stage, &[&["init"], &url[..], options].concat()).await;
+        assert_eq!(ended, USAGE, "{options:?}: {said}");
+        assert!(said.contains(words), "{words}\n{said}");
+        assert!(!stage.path("tokenkeep.toml").exists());
+    }
+    stage.configure("[server.vault]\nurl = \"https://api.example.net\"\nprofile = \"vault\"\n");
+    for (options, words) in [
+        (&["--refresh-file", "r"][..], "profile vault of server vault has no refresh tokens"),
+        (&["--no-value"], "add --reauth REAUTH"),
+    ] {
+        let (ended, said) = run(&stage, &[&["add", "quotes"], options].concat()).await;
+        assert_eq!(ended, USAGE, "{options:?}: {said}");
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    assert!(!stage.path("conf.d").exists() && !stage.path("state").exists());
+}
+
+#[tokio::test]
+async fn doctor_reads_parameters_and_refresh_tokens_and_renews_nothing() {
+    let stage = staged();
+    let server = server("403 Forbidden", r#"{"errors":["permission denied"]}"#).await;
+    stage.configure(&format!(
+        "{}\n[token.quotes]\nserver = \"renews\"\nfile = \"$DIR/quotes.token\"\nrefresh = {{ file = \
+         \"$DIR/missing.refresh\" }}\n[server.renews]\nurl = \"{url}\"\nprofile = \"renews\"\nwith = {{ \
+         client_secret = {{ file = \"$DIR/client.secret\" }} }}\n[reauth.vault]\nlogin = true\nwith = {{ \
+         role_id = \"r7\", secret_id = {{ file = \"$DIR/missing\" }} }}\n[server.vault]\nurl = \
+         \"{url}\"\nprofile = \"vault\"\n[token.app]\nserver = \"vault\"\nreauth = \"vault\"\nfile = \
+         \"$DIR/app.token\"\n",
+        "[profile.renews]\nrenew = { request = 'POST token', form = { r = '{refresh}', c = \
+         '{client_secret}' }, value = 'v', refresh = 'r', life = 'l', unit = 's' }",
+        url = server.url(),
+    ));
+    let (ended, said) = run(&stage, &["doctor"]).await;
+    assert_eq!(ended, 2, "{said}");
+    for words in [
+        "error: `token.quotes.refresh`, ",
+        "missing.refresh: there is no such file",
+        "error: `reauth.vault.with.secret_id`, ",
+        "ok: [server.renews] not queried: its profile has no `query`",
+        "ok: [server.vault] the server responds; there is no token value to send",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    assert!(!said.contains("client_secret"), "{said}");
+    assert!(server.requests().iter().all(|request| request.starts_with("GET /v1/auth/token/")));
+    std::fs::set_permissions(stage.path("client.secret"), PermissionsExt::from_mode(0o644))
+        .expect("a mode");
+    let (_, said) = run(&stage, &["doctor", "--offline"]).await;
+    assert!(said.contains("warning: `server.renews.with.client_secret`, "), "{said}");
+}
+
+#[tokio::test]
+async fn assumed_life_is_marked_wherever_it_is_shown() {
+    let stage = staged();
+    let body = format!(r#"{{"result":{{"sessionid":"{}"}}}}"#, secret("quotes"));
+    let server = server("200 OK", &body).await;
+    stage.configure(&format!(
+        "[server.zabbix]\nurl = \"{}\"\nprofile = \"zabbix\"\n[token.quotes]\nserver = \
+         \"zabbix\"\nfile = \"$DIR/quotes.token\"\n",
+        server.url()
+    ));
+    let (ended, said) = run(&stage, &["check-config"]).await;
+    assert_eq!(ended, GOOD, "{said}");
+    assert!(said.contains("assumes a life of 1 min 30 s after each, so that no renewal"), "{said}");
+    let daemon = stage.start();
+    let checked = daemon.event("token_checked", "quotes").await;
+    assert!(checked.has("assumed") && !checked.has("renewed"));
+    assert!(checked.text("message").starts_with("alive, assumed 1 min 30 s left; next check in "));
+    let detail = get(&stage, "/v1/tokens/quotes").await.json();
+    assert_eq!((&detail["assumed"], &detail["endless"]), (&true.into(), &Value::Null));
+    let metrics = get(&stage, "/metrics").await.body;
+    assert!(metrics.contains("tokenkeep_tokens_assumed{server=\"zabbix\"} 1\n"), "{metrics}");
+    for (arguments, words) in [
+        (&["status"][..], "quotes is alive, assumed until "),
+        (&["status", "quotes"], "assumed until "),
+        (&["check", "quotes"], "quotes: alive, assumed "),
+    ] {
+        let (ended, said) = run(&stage, arguments).await;
+        assert_eq!(ended, GOOD, "{said}");
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn endless_token_is_shown_as_one_that_does_not_expire() {
+    let stage = staged();
+    let server = server("200 OK", r#"{"data":{"ttl":0,"expire_time":null}}"#).await;
+    stage.configure(&format!(
+        "[server.vault]\nurl = \"{}\"\nprofile = \"vault\"\n[token.quotes]\nserver = \
+         \"vault\"\nfile = \"$DIR/quotes.token\"\n",
+        server.url()
+    ));
+    let daemon = stage.start();
+    let checked = daemon.event("token_checked", "quotes").await;
+    assert_eq!(checked.number("remaining_ms"), 366 * 86_400_000);
+    assert!(checked.text("message").starts_with("alive, does not expire; next check in "));
+    assert!(!checked.has("assumed") && !checked.has("renewed"));
+    let detail = get(&stage, "/v1/tokens/quotes").await.json();
+    assert_eq!((&detail["endless"], &detail["assumed"]), (&true.into(), &Value::Null));
+    let (ended, said) = run(&stage, &["status"]).await;
+    assert_eq!(ended, GOOD, "{said}");
+    assert!(said.starts_with("quotes is alive and does not expire; "), "{said}");
+    daemon.stop().await;
 }
