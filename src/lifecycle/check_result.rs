@@ -26,6 +26,10 @@ impl Transition<'_> {
                 self.token.in_flight = None;
                 if result.replaced && slot == self.token.active {
                     self.adopt_renewed_value();
+                } else if let Outcome::Unavailable(fault) = &result.outcome
+                    && self.must_be_held(fault, false)
+                {
+                    self.retry_at(Duration::ZERO, true);
                 }
             }
             Some(InFlight::Reauth(_) | InFlight::Persist | InFlight::Revoke) | None => {}
@@ -38,6 +42,9 @@ impl Transition<'_> {
             if !matches!(result.outcome, Outcome::Alive { .. }) {
                 self.reset_value();
             }
+        }
+        if let Task::Rotate { rejected } = self.token.task {
+            return self.not_rotated(result.outcome, rejected);
         }
         match result.outcome {
             Outcome::Alive { remaining } => {
@@ -73,6 +80,7 @@ impl Transition<'_> {
             }
             Task::TryRenew | Task::RetryRenew => Task::ConfirmRefusal,
             Task::ConfirmGrowth | Task::ConfirmRenewal => Task::ConfirmRejection { in_proof: true },
+            Task::Rotate { .. } => Task::Rotate { rejected: true },
             Task::Watch | Task::Check | Task::Reauth => Task::ConfirmRejection { in_proof: false },
         };
         // The server has responded, so the second query need not wait for a recovery.
@@ -129,14 +137,38 @@ impl Transition<'_> {
         let attempt = self.token.failures;
         let (pause, level) = self.retry_pause(self.token.backoff_level);
         self.token.backoff_level = level;
-        let pause = pause.max(at_least);
-        self.token.due = self.now + pause;
-        self.notify(Notice::CheckFailed {
-            fault,
-            misconfigured,
-            attempt,
-            retry_in_ms: whole_millis(pause),
-        });
+        self.token.due =
+            self.retry_at(pause.max(at_least), self.must_be_held(&fault, misconfigured));
+        let retry_in_ms = self.ms_until(self.token.due);
+        self.notify(Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms });
+    }
+
+    /// A renewal without a living value obtained none. If it cannot obtain one soon, a login does.
+    fn not_rotated(&mut self, outcome: Outcome, rejected: bool) {
+        let has_reauth = self.context.policy.reauth.is_some();
+        match outcome {
+            Outcome::Expired(fault) => {
+                self.notify(Notice::Expired { fault, candidate: false });
+                self.give_up_rotation();
+            }
+            Outcome::Rejected(fault) if rejected => {
+                self.notify(Notice::Rejected { fault, candidate: false });
+                self.give_up_rotation();
+            }
+            Outcome::Rejected(fault) => self.rejected(fault),
+            Outcome::Misconfigured(fault) if fault.local => self.no_refresh_token(),
+            Outcome::Misconfigured(fault) if has_reauth => self.log_in_instead(fault, true),
+            Outcome::Misconfigured(fault) => self.failed(fault, true, Duration::ZERO),
+            Outcome::Unavailable(fault) if fault.may_have_acted && has_reauth => {
+                self.log_in_instead(fault, false);
+            }
+            Outcome::Unavailable(fault) => self.failed(fault, false, Duration::ZERO),
+            Outcome::Throttled { retry_after, fault } => self.failed(fault, false, retry_after),
+            Outcome::Alive { .. } => {
+                let fault = CallError::new("the response to the renewal contains no new value");
+                self.not_rotated(Outcome::Misconfigured(fault), rejected);
+            }
+        }
     }
 
     /// The current value is alive: evaluates the renewal, reports, and plans the next check.
@@ -271,15 +303,10 @@ impl Transition<'_> {
     ) {
         let attempt = candidate.failures.saturating_add(1);
         let (pause, backoff_level) = self.retry_pause(candidate.backoff_level);
-        let pause = pause.max(at_least);
-        let due = self.now + pause;
+        let due = self.retry_at(pause.max(at_least), self.must_be_held(&fault, misconfigured));
+        let retry_in_ms = self.ms_until(due);
         self.token.candidate =
             Some(Candidate { due, failures: attempt, backoff_level, ..candidate });
-        self.notify(Notice::CheckFailed {
-            fault,
-            misconfigured,
-            attempt,
-            retry_in_ms: whole_millis(pause),
-        });
+        self.notify(Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms });
     }
 }

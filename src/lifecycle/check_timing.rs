@@ -16,6 +16,11 @@ pub const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 /// for the retry.
 pub const SHORTEST_ROOM: Duration = Duration::from_millis(250);
 
+/// The last retry room, as a share of the reported life: in it, a renewal that spends a refresh token
+/// is repeated although the server may have processed it already. A server that sees a spent refresh
+/// token again may end the value at once; this is the most that can be lost then.
+const LAST_ROOM_SHARE: u32 = 10;
+
 /// The shortest life of a new value that justifies a login: half of it leaves room for a check and
 /// one retry ([`SHORTEST_ROOM`]).
 pub(super) const SHORTEST_USEFUL_LIFE: Duration = Duration::from_millis(500);
@@ -65,6 +70,13 @@ pub fn effective_timeout(configured: Duration, expiry: Option<Moment>, now: Mome
         _ => configured,
     };
     configured.min(quarter).max(SHORTEST_TIMEOUT)
+}
+
+/// How long before the expiry a renewal whose response was lost is repeated, if the response before
+/// left `remaining`: time for one request with the configured time-out, at most a tenth of the life,
+/// and at least [`SHORTEST_ROOM`].
+pub fn last_retry_room(configured: Duration, remaining: Duration) -> Duration {
+    configured.min(remaining / LAST_ROOM_SHARE).max(SHORTEST_ROOM)
 }
 
 #[cfg(test)]

@@ -12,8 +12,10 @@ impl Transition<'_> {
         {
             self.token.task = Task::Check;
         }
+        self.token.renewal_held &= self.context.policy.rotates;
         if self.token.in_flight.is_none()
             && self.token.failures == 0
+            && !self.token.holds_renewal()
             && self.token.task == Task::Check
             && self.token.due > self.now
             && let Validity::Alive(reading) = self.token.validity
@@ -30,7 +32,11 @@ impl Transition<'_> {
             }
             Validity::Unknown => {}
             Validity::Missing | Validity::Expired | Validity::Rejected => {
-                if self.token.in_flight.is_none() {
+                let rotated = matches!(self.token.task, Task::Rotate { .. });
+                if rotated && !self.may_rotate() {
+                    self.discard_rotation();
+                    self.schedule_reauth();
+                } else if !rotated && self.token.in_flight.is_none() {
                     self.schedule_reauth();
                 }
             }
@@ -54,6 +60,8 @@ impl Transition<'_> {
         }
         if self.token.validity != Validity::Missing {
             self.reset_value();
+        } else if self.context.policy.rotates {
+            self.plan_rotation();
         }
     }
 }

@@ -103,6 +103,9 @@ pub enum SourceChange {
     Reappeared,
     /// The current value: the source no longer offers a candidate.
     Reverted,
+    /// Another refresh token than before, which only the task that renews reads. Matters only where
+    /// renewing spends a refresh token.
+    NewRefreshToken,
 }
 
 /// Something to execute. Its result comes back as an [`Event`].
@@ -112,7 +115,8 @@ pub enum Action {
     Check {
         /// Which call.
         method: Method,
-        /// Which value.
+        /// Which value. Where renewing spends a refresh token, a renewing call may come without a
+        /// value, or with a dead one: it obtains a new one, which is put into this slot.
         slot: Slot,
         /// The longest time that it may take.
         timeout: Duration,

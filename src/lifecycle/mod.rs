@@ -11,6 +11,7 @@
 //! transition                      dispatches an event, starts actions
 //! check_result  restore           operator_request  config_change
 //! source_change  renewal_proof
+//! rotation                        renewals that spend a refresh token
 //! reauth
 //! values
 //! context                         a transition in progress
@@ -35,6 +36,7 @@ mod reauth;
 mod reauth_budget;
 mod renewal_proof;
 mod restore;
+mod rotation;
 mod source_change;
 mod state;
 mod token;
@@ -47,7 +49,7 @@ mod tests;
 
 pub use backoff::{SHORTEST_RETRY, backoff, max_retry_pause};
 pub use check_timing::{
-    RandomFraction, SHORTEST_ROOM, SHORTEST_TIMEOUT, check_wait, effective_timeout,
+    RandomFraction, SHORTEST_ROOM, SHORTEST_TIMEOUT, check_wait, effective_timeout, last_retry_room,
 };
 pub use compact::{CompactExtra, CompactToken};
 pub use context::Context;

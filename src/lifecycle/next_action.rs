@@ -56,7 +56,8 @@ impl Token {
                     | Task::ConfirmGrowth
                     | Task::TryRenew
                     | Task::ConfirmRenewal
-                    | Task::RetryRenew => Some((self.due, NextAction::CheckCurrent)),
+                    | Task::RetryRenew
+                    | Task::Rotate { .. } => Some((self.due, NextAction::CheckCurrent)),
                 };
                 // A candidate that is not persisted is verified even while the token is paused, so
                 // that it is not lost.

@@ -27,6 +27,7 @@ impl Token {
             (OperatorRequest::Check | OperatorRequest::Reauth, _) if self.paused => {
                 Err(RequestError::Paused)
             }
+            (OperatorRequest::Check, _) if matches!(self.task, Task::Rotate { .. }) => Ok(()),
             (
                 OperatorRequest::Check | OperatorRequest::Revoke,
                 Validity::Missing | Validity::Expired | Validity::Rejected,
@@ -75,7 +76,7 @@ impl Transition<'_> {
                 self.token.pending_request = None;
             }
             OperatorRequest::Resume => {
-                if std::mem::take(&mut self.token.paused) {
+                if std::mem::take(&mut self.token.paused) && !self.token.holds_renewal() {
                     self.token.check_now(self.now);
                 }
             }

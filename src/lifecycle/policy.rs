@@ -157,6 +157,6 @@ pub struct Policy {
     /// The API reports no life: the life is assumed, so that no renewal can be proven.
     pub assumed: bool,
     /// Renewing spends a refresh token. It needs no value, and it is not repeated at once if its
-    /// response is lost.
+    /// response is lost. Only with [`Renewal::Renew`]: such a call is never a trial.
     pub rotates: bool,
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::outcome::ENDLESS;
 use crate::time::Moment;
 
 /// Which call a response belongs to.
@@ -52,6 +53,11 @@ impl Reading {
     /// Reported remaining life.
     pub const fn remaining(&self) -> Duration {
         Duration::from_millis(self.remaining_ms)
+    }
+
+    /// Whether the value does not expire.
+    pub(super) fn is_endless(&self) -> bool {
+        self.remaining() >= ENDLESS
     }
 
     /// This reading as a baseline for a much later one. When its request was sent is irrelevant for

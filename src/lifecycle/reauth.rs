@@ -89,6 +89,8 @@ impl Transition<'_> {
                 self.token.early_reauth_at
             }
             Validity::Unknown => None,
+            // A refresh token that came meanwhile is tried first.
+            Validity::Missing | Validity::Expired | Validity::Rejected if self.may_rotate() => None,
             Validity::Missing | Validity::Expired | Validity::Rejected => {
                 self.schedule_reauth();
                 self.token.due = self.token.due.max(not_before);
@@ -99,10 +101,15 @@ impl Transition<'_> {
         self.notices.insert(at, Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
     }
 
-    /// Plans an attempt before the expiry if the token cannot be renewed.
+    /// Plans an attempt before the expiry if the token cannot be renewed, or its renewal is held.
     pub(super) fn plan_early_reauth(&mut self, reading: &Reading) {
-        self.token.early_reauth_at =
-            if self.token.doubts < DOUBTS_TO_CONCLUDE { None } else { self.early_reauth(reading) };
+        let wanted = self.token.doubts >= DOUBTS_TO_CONCLUDE || self.token.renewal_held;
+        self.token.early_reauth_at = if wanted { self.early_reauth(reading) } else { None };
+    }
+
+    /// Whether a renewal without a value is planned, which precedes an attempt.
+    pub(super) const fn may_rotate(&self) -> bool {
+        self.context.policy.rotates && matches!(self.token.task, Task::Rotate { .. })
     }
 
     /// The server responds again: an attempt that waits after an inconclusive one starts now.
@@ -123,8 +130,8 @@ impl Transition<'_> {
         }
     }
 
-    /// When an early attempt starts for a token that cannot be renewed; `None` if early attempts
-    /// are not configured.
+    /// When an early attempt starts for a token that cannot be renewed, or whose renewal is held;
+    /// `None` if it does not.
     fn early_reauth(&self, reading: &Reading) -> Option<Moment> {
         let policy = self.context.policy.reauth?;
         let allowed = self.token.budget.next_attempt_at(&policy, self.now);
@@ -134,6 +141,9 @@ impl Transition<'_> {
     /// The same, regardless of the budget.
     pub(super) fn early_reauth_wanted(&self, reading: &Reading) -> Option<Moment> {
         self.context.policy.reauth?;
+        if self.token.renewal_held {
+            return Some(self.now);
+        }
         let before = whole_millis(self.context.policy.reauth_before?);
         Some(Moment::from_millis(reading.expiry().as_millis().saturating_sub(before)))
     }

@@ -25,6 +25,10 @@ impl Transition<'_> {
         reading: &Reading,
     ) -> Option<bool> {
         let restored = std::mem::take(&mut self.token.restored);
+        if self.context.policy.assumed || earlier.is_endless() || reading.is_endless() {
+            self.forget_proof();
+            return None;
+        }
         // A life of zero is as good as one that is not renewed: the renewing call is still to be
         // tried.
         let unknown = self.token.life_ms == 0 && reading.remaining_ms > 0;
@@ -33,7 +37,11 @@ impl Transition<'_> {
         }
         let life = Duration::from_millis(self.token.life_ms);
         let renewed = match task {
-            Task::Watch | Task::Check | Task::ConfirmRejection { .. } | Task::Reauth => {
+            Task::Watch
+            | Task::Check
+            | Task::ConfirmRejection { .. }
+            | Task::Rotate { .. }
+            | Task::Reauth => {
                 let baseline = self.token.baseline.take();
                 let baseline = baseline.filter(|first| first.by == earlier.by).unwrap_or(*earlier);
                 let Some(renewed) = reading.renewed_since(&baseline, life) else {
@@ -138,6 +146,16 @@ impl Transition<'_> {
     fn renewal_proven_with_lag(&mut self, by: Method, reading: &Reading) {
         self.renewal_proven(by, reading);
         self.token.lagging = Some(by);
+    }
+
+    /// The life was assumed, or has no end: nothing that is known of it proves or disproves a renewal.
+    fn forget_proof(&mut self) {
+        self.token.proven = false;
+        self.token.life_ms = 0;
+        self.token.baseline = None;
+        self.token.lagging = None;
+        self.token.doubts = 0;
+        self.token.unrenewable = false;
     }
 
     fn mark_proven(&mut self, reading: &Reading) {

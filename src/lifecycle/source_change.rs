@@ -19,6 +19,7 @@ impl Transition<'_> {
                     self.token.candidate = None;
                 }
             }
+            SourceChange::NewRefreshToken => self.new_refresh_token(),
             SourceChange::Lost(error) => self.source_lost(error),
         }
     }
@@ -26,7 +27,10 @@ impl Transition<'_> {
     pub(super) fn new_value_in_source(&mut self) {
         self.discard_candidate_check();
         match self.token.validity {
-            Validity::Missing | Validity::Expired | Validity::Rejected => self.promote_candidate(),
+            Validity::Missing | Validity::Expired | Validity::Rejected => {
+                self.discard_rotation();
+                self.promote_candidate();
+            }
             Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => {
                 // An attempt whose own value was not verified is judged by this value.
                 let obtained = self.token.candidate.and_then(|candidate| candidate.obtained);
@@ -37,10 +41,15 @@ impl Transition<'_> {
     }
 
     fn source_lost(&mut self, error: Box<str>) {
-        let in_use = match self.token.validity {
-            Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => true,
-            Validity::Missing | Validity::Expired | Validity::Rejected => false,
-        };
+        let in_use = self.token.may_be_alive();
+        if self.may_rotate() {
+            return;
+        }
+        // Not an error before it is known that there is no refresh token either.
+        let is_new = self.token.validity == Validity::Missing && !self.token.source_lost;
+        if self.context.policy.rotates && is_new && self.token.task == Task::Watch {
+            return self.plan_rotation();
+        }
         if !std::mem::replace(&mut self.token.source_lost, true) {
             self.notify(Notice::Missing { error, in_use });
         }

@@ -14,6 +14,7 @@ mod renewal_lost;
 mod renewal_scale;
 mod renewal_trouble;
 mod restore;
+mod rotation;
 mod server;
 mod source_change;
 mod stale;

@@ -64,6 +64,9 @@ pub struct Token {
     /// A renewing call had no response, and no proof has been concluded since. It may have renewed
     /// the token, so growth proves nothing about queries.
     pub(super) renew_unanswered: bool,
+    /// A renewal that spends the refresh token may have done so without a response, or there was no
+    /// refresh token: while the value is alive, no renewal starts before the last retry room.
+    pub(super) renewal_held: bool,
     /// It was reported that the source has no value.
     pub(super) source_lost: bool,
     /// An operator paused the token.
@@ -111,6 +114,11 @@ pub(super) enum Task {
     ConfirmRenewal,
     /// A second trial renewal, after one without a response and a query without growth.
     RetryRenew,
+    /// Obtain a value with the refresh token: a renewing call without a value that may be alive.
+    Rotate {
+        /// The first 401 was received.
+        rejected: bool,
+    },
     /// Obtain a new value.
     Reauth,
 }
@@ -207,6 +215,7 @@ impl Token {
             unrenewable: false,
             renew_refused: false,
             renew_unanswered: false,
+            renewal_held: false,
             source_lost: false,
             paused: false,
             pending_request: None,
@@ -276,6 +285,17 @@ impl Token {
     pub(super) const fn forget_failures(&mut self) {
         self.failures = 0;
         self.backoff_level = 0;
+        self.renewal_held = false;
+    }
+
+    /// Whether no renewal starts before the planned time, whatever the server does.
+    pub(super) const fn holds_renewal(&self) -> bool {
+        self.renewal_held && matches!(self.validity, Validity::Alive(_))
+    }
+
+    /// Whether there is a value that may be alive.
+    pub(super) const fn may_be_alive(&self) -> bool {
+        matches!(self.validity, Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_))
     }
 
     /// The connection for the next check of the current value. A fresh one after an inconclusive
@@ -323,6 +343,9 @@ impl Token {
     /// Starts planned retries at `now`. Not a write: a response of the server says nothing about
     /// the disk.
     pub(super) fn expedite_retries(&mut self, now: Moment) {
+        if self.holds_renewal() {
+            return;
+        }
         if self.failures > 0 {
             self.due = self.due.min(now);
         }

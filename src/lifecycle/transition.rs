@@ -208,7 +208,12 @@ impl Transition<'_> {
         let configured = self.context.policy.timeout;
         // An expiry from an earlier boot does not relate to this boot's clock.
         let expiry = self.token.expiry().filter(|_| !self.token.is_from_earlier_boot());
-        let timeout = effective_timeout(configured, expiry, self.now);
+        // What may spend the refresh token is not given up early.
+        let timeout = if self.context.policy.rotates && method == Method::Renew {
+            configured
+        } else {
+            effective_timeout(configured, expiry, self.now)
+        };
         Action::Check { method, slot, timeout, connection }
     }
 
@@ -250,7 +255,7 @@ impl Transition<'_> {
     fn check_method(&self) -> Method {
         match self.token.task {
             Task::Check if self.renewing_is_the_check() => Method::Renew,
-            Task::TryRenew | Task::RetryRenew => Method::Renew,
+            Task::TryRenew | Task::RetryRenew | Task::Rotate { .. } => Method::Renew,
             Task::Watch
             | Task::Check
             | Task::ConfirmRejection { .. }

@@ -48,6 +48,9 @@ impl Transition<'_> {
 
     /// A renewing call responded with a new value, which becomes the current one.
     pub(super) fn adopt_renewed_value(&mut self) {
+        if !self.token.may_be_alive() {
+            self.reset_value();
+        }
         self.notify(Notice::Replaced(ReplacedBy::Renewal));
         self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
         self.token.unrenewable = false;

@@ -20,7 +20,9 @@ impl Scheduler {
     /// A check has finished.
     pub fn check_finished(&mut self, ticket: Ticket, answer: CheckResult, now: Moment) {
         let signal = match &answer.outcome {
-            Outcome::Unavailable(fault) if fault.local => HealthSignal::Unknown,
+            Outcome::Unavailable(fault) | Outcome::Misconfigured(fault) if fault.local => {
+                HealthSignal::Unknown
+            }
             Outcome::Unavailable(fault) => HealthSignal::Unavailable(fault.clone()),
             _ => HealthSignal::Available,
         };

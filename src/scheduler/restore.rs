@@ -16,7 +16,9 @@ impl Scheduler {
     pub fn restore(&mut self, id: TokenId, persisted: PersistedLife, now: Moment) {
         let Some(spec) = self.table.spec(id.0) else { return };
         let spot_checks = &mut self.servers[spec.server.index()].spot_checks;
-        let spot_check = persisted.this_boot && spot_checks.start(&mut self.chance);
+        // A refresh token is not spent for a test.
+        let testable = persisted.this_boot && !spec.policy.rotates;
+        let spot_check = testable && spot_checks.start(&mut self.chance);
         self.apply_event(id, Event::Restored { persisted, spot_check }, now);
         self.requeue(id, now);
         self.wake(now);

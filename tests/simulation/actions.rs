@@ -4,9 +4,10 @@ use tokenkeep::lifecycle::{Action, Method};
 use tokenkeep::outcome::Connection;
 use tokenkeep::scheduler::{ReauthRoute, SchedulerOutput, Ticket};
 
-use crate::api::{Fate, Server, SessionId, login_unavailable, refused};
+use crate::api::{Fate, Server, SessionId, login_unavailable, refused, reset};
 use crate::chance::{MINUTE, Ms, whole};
 use crate::connections::{Sickness, Used};
+use crate::families::Refresh;
 use crate::faults::Weather;
 use crate::hooks::Brought;
 use crate::invariants::{Invariant, Violation};
@@ -66,16 +67,27 @@ impl World {
         let server = self.subjects[subject].server;
         let (errand, acts_at, ends_at) = match action {
             Action::Check { method, slot, timeout, connection } => {
-                let Some(session) = self.subjects[subject].slots[slot as usize] else {
-                    let what = format!("token {subject} is asked about without a value");
-                    return Err(self.violation(Invariant::OneAtATime, what));
+                let rotates = method == Method::Renew && self.subjects[subject].policy.rotates;
+                let session = match self.subjects[subject].slots[slot as usize] {
+                    Some(session) => session,
+                    None if rotates => self.no_value(subject),
+                    None => {
+                        let what = format!("token {subject} is asked about without a value");
+                        return Err(self.violation(Invariant::OneAtATime, what));
+                    }
                 };
                 self.tally.checks += 1;
                 self.watch_connection((server, subject), session, connection)?;
+                let starts = self.now.max(self.subjects[subject].refresh_locked_until);
+                let starts = if rotates { starts } else { self.now };
                 let (fate, used) =
-                    self.send(subject, session, whole(timeout), (method, connection));
+                    self.send(subject, session, (starts, whole(timeout)), (method, connection));
+                let refresh =
+                    if rotates { Some(self.spend(subject, starts, &fate)?) } else { None };
                 let (acts_at, ends_at) = (fate.acts_at, fate.ends_at);
-                (Errand::Ask { method, slot, session, fate, used, reply: None }, acts_at, ends_at)
+                let reply = None;
+                let errand = Errand::Ask { method, slot, session, fate, used, reply, refresh };
+                (errand, acts_at, ends_at)
             }
             Action::Reauth { .. } => {
                 self.tally.logins += 1;
@@ -135,15 +147,29 @@ impl World {
         self.servers[there.server].fate(now, LOGIN_TIMEOUT, there.poison_at(now), None)
     }
 
+    /// A refresh token is sent; `None` if that is decided when the request before has ended.
+    fn spend(
+        &mut self,
+        subject: usize,
+        starts: Ms,
+        fate: &Fate,
+    ) -> Result<Option<Refresh>, Violation> {
+        let left = self.left(subject);
+        let there = &mut self.subjects[subject];
+        there.refresh_locked_until = fate.ends_at;
+        let Some(refresh) = there.refresh.filter(|_| starts == self.now) else { return Ok(None) };
+        self.watch.spent.sent(self.now, subject, refresh, left, &there.policy)?;
+        Ok(Some(refresh))
+    }
+
     /// Sends a request about a value as the adapter does.
     fn send(
         &mut self,
         subject: usize,
         session: SessionId,
-        timeout: Ms,
+        (now, timeout): (Ms, Ms),
         (method, connection): (Method, Connection),
     ) -> (Fate, Used) {
-        let now = self.now;
         let there = &mut self.subjects[subject];
         let server = &mut self.servers[there.server];
         let mut used = server.connections.take(now, connection);
@@ -159,7 +185,8 @@ impl World {
         let sickness = server.connections.sickness(used, now);
         let mut fate = server.fate(now, timeout, there.poison_at(now), sickness);
         if lost {
-            fate = refused(fate.ends_at.min(now + server.traits.latency.1));
+            let at = fate.ends_at.min(now + server.traits.latency.1);
+            fate = if server.traits.rotates { reset(at) } else { refused(at) };
         }
         if sickness.is_some() || lost {
             self.tally.spoilt += 1;
@@ -175,6 +202,11 @@ impl World {
 
     /// A request reaches its server and is served, whether or not anybody still waits.
     pub(crate) fn acts(&mut self, index: usize) {
+        if let Some(flight) = self.flights[index].clone().filter(|f| refresh_of(f).is_some()) {
+            self.rotates(index, &flight);
+            self.land(index);
+            return;
+        }
         let Some(flight) = self.flights[index].as_mut() else { return };
         let whose = &self.subjects[flight.subject];
         let server = &mut self.servers[flight.server];
@@ -203,5 +235,13 @@ impl World {
 
     pub(crate) fn route_of(&self, subject: usize) -> ReauthRoute {
         self.subjects[subject].way.map_or(ReauthRoute::Hook, |way| self.plan.ways[way].route)
+    }
+}
+
+/// The value and the refresh token of a request that spends one.
+pub(crate) fn refresh_of(flight: &Flight) -> Option<(SessionId, Option<Refresh>)> {
+    match &flight.errand {
+        Errand::Ask { session, refresh, .. } => refresh.map(|refresh| (*session, refresh)),
+        Errand::LogIn { .. } | Errand::Hook { .. } | Errand::Store { .. } => None,
     }
 }

@@ -7,6 +7,7 @@ use tokenkeep::outcome::{CallError, Outcome};
 
 use crate::chance::{Chance, Ms, SECOND, times};
 use crate::connections::{Connections, Sickness};
+use crate::families::{Family, Refresh};
 use crate::faults::{Climate, Weather};
 
 /// A session by its number in the world; the daemon knows it as a token's value.
@@ -44,6 +45,8 @@ pub(crate) struct Traits {
     pub(crate) renew_reports_before: bool,
     /// A renewing call answers another value, and lets go of the old one.
     pub(crate) replaces: bool,
+    /// A renewing call spends a refresh token, and answers another value.
+    pub(crate) rotates: bool,
     pub(crate) refuses_renewing: bool,
     pub(crate) whole_seconds: bool,
     /// It says 401 of the sessions that have expired, instead of 410.
@@ -56,6 +59,9 @@ pub(crate) struct Traits {
 
 /// What a request hears whose connection ended amid the response.
 const RESET: &str = "connection reset";
+
+/// What a request hears that opened no connection: it was certainly not served.
+pub(crate) const REFUSED: &str = "connection refused";
 
 /// One request in fifty takes this many times longer than usual.
 const ODD_LATENCY: u64 = 6;
@@ -82,6 +88,8 @@ pub(crate) struct Reply {
     pub(crate) outcome: Outcome,
     /// The value that the answer names instead.
     pub(crate) replaced: Option<SessionId>,
+    /// The next refresh token.
+    pub(crate) refresh: Option<Refresh>,
     /// The life was extended.
     pub(crate) extended: bool,
     /// The end of life (on our clock) that the answer speaks of, before any rounding.
@@ -160,7 +168,6 @@ impl Server {
         let traits = &self.traits;
         let clock = now + traits.clock_ahead;
         let end_before = sessions[id].end(self);
-        let silent = |outcome| Reply { outcome, replaced: None, extended: false, reported_end: 0 };
         if method == Method::Renew && traits.refuses_renewing {
             let fault = CallError::new("method not allowed").with_status(405);
             return silent(Outcome::Misconfigured(fault));
@@ -201,12 +208,52 @@ impl Server {
         }
         let reported_end =
             if reports_before { end_before } else { sessions[replaced.unwrap_or(id)].end(self) };
-        let mut remaining = reported_end - now;
-        if traits.whole_seconds {
-            remaining -= remaining % SECOND;
+        let outcome = Outcome::Alive { remaining: self.reported(reported_end - now) };
+        Reply { outcome, replaced, refresh: None, extended, reported_end }
+    }
+
+    /// A request with a refresh token reaches the server at `now`; the value in it does not matter.
+    pub(crate) fn rotate(
+        &mut self,
+        sessions: &mut Vec<Session>,
+        families: &mut [Family],
+        (id, refresh, number, life): (SessionId, Refresh, usize, Ms),
+        now: Ms,
+    ) -> Reply {
+        let family = &mut families[refresh.family];
+        if family.is_over {
+            return silent(rejected());
         }
-        let outcome = Outcome::Alive { remaining: Duration::from_millis(remaining) };
-        Reply { outcome, replaced, extended, reported_end }
+        if matches!(self.climate.at(now), Weather::Forgetful)
+            && !sessions[id].slighted
+            && self.chance.odds(0.3)
+        {
+            sessions[id].slighted = true;
+            return silent(rejected());
+        }
+        sessions[id].slighted = false;
+        if refresh.number != family.number {
+            family.is_over = true;
+            for value in &family.values {
+                sessions[*value].revoked = true;
+            }
+            return silent(rejected());
+        }
+        family.number += 1;
+        let next = Refresh { number: family.number, ..refresh };
+        sessions.push(self.log_in(number, life, 0, now));
+        let replaced = sessions.len() - 1;
+        family.values.push(replaced);
+        let reported_end = sessions[replaced].end(self);
+        let outcome = Outcome::Alive { remaining: self.reported(reported_end - now) };
+        let (replaced, refresh) = (Some(replaced), Some(next));
+        Reply { outcome, replaced, refresh, extended: true, reported_end }
+    }
+
+    /// A life as the server reports it.
+    fn reported(&self, remaining: Ms) -> Duration {
+        let hidden = if self.traits.whole_seconds { remaining % SECOND } else { 0 };
+        Duration::from_millis(remaining - hidden)
     }
 
     /// Another backend has said that it does not know a session: the right one will not.
@@ -294,6 +341,15 @@ impl Server {
     }
 }
 
+fn silent(outcome: Outcome) -> Reply {
+    Reply { outcome, replaced: None, refresh: None, extended: false, reported_end: 0 }
+}
+
+/// A request whose reused connection ended before a response.
+pub(crate) fn reset(at: Ms) -> Fate {
+    Fate { acts_at: None, ends_at: at, instead: Some(unavailable(RESET)), responded: false }
+}
+
 fn answered(acts_at: Ms, ends_at: Ms, given_up: Ms, instead: Option<Outcome>) -> Fate {
     if ends_at > given_up {
         Fate { acts_at: Some(acts_at), ..hanging(given_up) }
@@ -313,7 +369,7 @@ fn refusal(ends_at: Ms, given_up: Ms, outcome: Outcome) -> Fate {
 
 /// A request whose connection ends before a response.
 pub(crate) fn refused(arrives: Ms) -> Fate {
-    let instead = Some(unavailable("connection refused"));
+    let instead = Some(unavailable(REFUSED));
     Fate { acts_at: None, ends_at: arrives, instead, responded: false }
 }
 

@@ -10,14 +10,18 @@ use tokenkeep::outcome::{CallError, Outcome};
 use tokenkeep::scheduler::{Ticket, TokenId};
 use tokenkeep::time::Moment;
 
-use crate::api::{Fate, Reply, SessionId};
+use crate::api::{Fate, REFUSED, Reply, SessionId};
 use crate::chance::{Ms, whole};
 use crate::connections::Used;
+use crate::families::Refresh;
 use crate::hooks::{Brought, weigh};
 use crate::invariants::Violation;
 use crate::subject::{Errand, Flight};
 use crate::watching::Heard;
 use crate::world::World;
+
+/// The call, the slot, its value, the connection, and whether a refresh token was sent, and which.
+type Asked = (Method, Slot, SessionId, Used, Option<Option<Refresh>>);
 
 impl World {
     /// A flight comes back to the daemon, if that still is the one that began it.
@@ -41,8 +45,8 @@ impl World {
         let at_server = errand.is_at_server() && current;
         self.watch_end(subject, index, at_server.then_some(server));
         match errand {
-            Errand::Ask { method, slot, session, fate, used, reply } => {
-                let asked = (method, slot, session, used);
+            Errand::Ask { method, slot, session, fate, used, reply, refresh } => {
+                let asked = (method, slot, session, used, refresh);
                 let at = (server, current);
                 self.answered(ticket, (subject, since), at, asked, &fate, reply)
             }
@@ -70,18 +74,31 @@ impl World {
         ticket: Ticket,
         (subject, since): (usize, Ms),
         (server, at_server): (usize, bool),
-        (method, slot, session, used): (Method, Slot, SessionId, Used),
+        (method, slot, session, used, refresh): Asked,
         fate: &Fate,
         reply: Option<Reply>,
     ) -> Result<(), Violation> {
         let expected = self.is_expected(ticket, subject);
         // What an earlier server says does not.
         let counts = at_server && self.subjects[subject].server == server;
-        let (outcome, replaced, end) = match (fate.instead.clone(), reply) {
+        let next = reply.as_ref().and_then(|reply| reply.refresh);
+        let (mut outcome, replaced, end) = match (fate.instead.clone(), reply) {
             (Some(instead), _) => (instead, None, None),
             (None, Some(reply)) => (reply.outcome, reply.replaced, Some(reply.reported_end)),
             (None, None) => (Outcome::Unavailable(CallError::new("no answer in time")), None, None),
         };
+        if let Some(sent) = refresh {
+            if let Outcome::Unavailable(fault) = &mut outcome {
+                fault.may_have_acted = *fault.error != *REFUSED && fault.status != Some(503);
+            } else if let Some(sent) = sent {
+                self.store_refresh(subject, sent, next);
+            }
+            if let Some(sent) = sent.filter(|_| expected) {
+                let (left, there) = (self.left(subject), &self.subjects[subject]);
+                let (whose, rule) = ((subject, there.using), (left, &*there.policy));
+                self.watch.spent.ended(self.now, whose, sent, &outcome, rule);
+            }
+        }
         self.trace.answer(self.now, subject, (method, slot), &outcome);
         if let Outcome::Throttled { retry_after, .. } = &outcome
             && at_server
@@ -99,7 +116,10 @@ impl World {
         if expected && !throttled && counts {
             self.watch.fresh.answered(session, since, concluded && !rejected);
         }
-        let current = counts && self.subjects[subject].slots[slot as usize] == Some(session);
+        let there = &self.subjects[subject];
+        let held = there.slots[slot as usize];
+        let current =
+            counts && (held == Some(session) || held.is_none() && there.nothing == Some(session));
         let reading = match (&outcome, end) {
             (Outcome::Alive { remaining }, Some(end)) => Some(Heard {
                 session: replaced.unwrap_or(session),
@@ -110,7 +130,7 @@ impl World {
             _ => None,
         };
         if expected {
-            if let Some(replaced) = replaced {
+            if let Some(replaced) = replaced.filter(|_| current || refresh.is_none()) {
                 self.subjects[subject].slots[slot as usize] = Some(replaced);
             }
             if current {
@@ -153,6 +173,7 @@ impl World {
         session: Option<SessionId>,
     ) -> Result<(), Violation> {
         let expected = self.is_expected(ticket, subject);
+        let mut refresh = None;
         if expected && let (ReauthOutcome::NewValue { stored }, Some(session)) = (&result, session)
         {
             let Some(scheduler) = &self.scheduler else { return Ok(()) };
@@ -163,6 +184,10 @@ impl World {
                 subject.seen = Some(session);
             }
             subject.slots[spare as usize] = Some(session);
+            refresh = self.found_family(session);
+        }
+        if let Some(refresh) = refresh {
+            self.subjects[subject].refresh = Some(refresh);
         }
         self.trace.login(self.now, subject, &result);
         if let ReauthOutcome::Failed(ReauthError { retry_after: Some(wish), .. }) = &result {
@@ -246,6 +271,11 @@ impl World {
             there.look_again = true;
             return None;
         }
+        if std::mem::take(&mut there.is_refresh_new) {
+            self.hear_of_refresh(subject, id);
+        }
+        let there = &mut self.subjects[subject];
+        let Some(scheduler) = &self.scheduler else { return None };
         let before = std::mem::replace(&mut there.seen, there.source);
         let spare = scheduler.spare_slot(id);
         let change = match there.source {
@@ -262,6 +292,18 @@ impl World {
         };
         self.trace.source(self.now, subject, &change);
         Some((id, change))
+    }
+
+    /// An operator has replaced a token's refresh token.
+    fn hear_of_refresh(&mut self, subject: usize, id: TokenId) {
+        let change = SourceChange::NewRefreshToken;
+        self.trace.source(self.now, subject, &change);
+        self.watch.logins.has_new_refresh_token(subject);
+        let there = &self.subjects[subject];
+        for session in there.slots.into_iter().chain([there.nothing]).flatten() {
+            self.watch.fresh.forget(self.now, session);
+        }
+        self.hear(|scheduler, now| scheduler.source_changed(id, change, now));
     }
 
     fn is_expected(&self, ticket: Ticket, subject: usize) -> bool {

@@ -22,6 +22,9 @@ impl World {
     pub(crate) fn can_be_renewed(&self, subject: usize) -> bool {
         let there = &self.subjects[subject];
         let traits = &self.servers[there.server].traits;
+        if traits.rotates {
+            return self.can_rotate(subject);
+        }
         match (traits.extends, there.policy.renewal) {
             (Extends::Nothing, _) | (Extends::Renew, Renewal::Query) => false,
             (_, Renewal::Renew) => !traits.refuses_renewing,
@@ -97,7 +100,7 @@ impl World {
             return Ok(());
         };
         self.tally.deaths += 1;
-        if !self.can_be_renewed(subject) {
+        if !self.can_be_renewed(subject) || self.watch.spent.was_held(session) {
             return Ok(());
         }
         self.tally.deaths_for_want_of_a_window += 1;

@@ -185,7 +185,7 @@ impl World {
 
     fn new_source(&mut self, subject: usize) {
         let life = self.subjects[subject].life;
-        self.subjects[subject].source = Some(self.new_session(subject, life, 0));
+        self.subjects[subject].source = Some(self.given_session(subject, life, 0));
     }
 
     /// The token is another server's from now on, which does not know its values.
@@ -195,11 +195,14 @@ impl World {
         let (Some(id), from) = (there.id, there.server) else { return Ok(()) };
         // Nobody moves it where the rules of its renewal make no sense.
         let busy = self.watch.limits.is_busy(subject);
-        if busy || to == from || self.servers[to].traits.refuses_renewing {
+        let traits = |server: usize| &self.servers[server].traits;
+        let fits = traits(to).rotates == traits(from).rotates && !traits(to).refuses_renewing;
+        if busy || to == from || !fits {
             return Ok(());
         }
         self.trace.reload(self.now, "another server for token", subject);
         self.check_death_of(subject)?;
+        self.end_family(subject);
         let there = &mut self.subjects[subject];
         there.server = to;
         let values = [there.slots[0], there.slots[1], there.source, there.using];
@@ -251,7 +254,7 @@ impl World {
         let logs_in = token.is_some_and(|token| token.is_reauthenticating());
         self.watch.moved(server, subject, logs_in);
         there.unconfirmed = false;
-        for session in there.slots.into_iter().flatten() {
+        for session in there.slots.into_iter().chain([there.nothing]).flatten() {
             self.watch.fresh.forget(self.now, session);
         }
         if let Some(session) = there.using.filter(|_| !logs_in) {
@@ -373,13 +376,14 @@ impl World {
         if let Some(session) = self.subjects[subject].using {
             self.sessions[session].revoked = true;
         }
+        self.end_family(subject);
     }
 
     /// An operator puts something into a token's source: mostly what is good, not always.
     fn offer(&mut self, subject: usize) -> Result<(), Violation> {
         let life = self.subjects[subject].life;
         let offered = match self.chance.between(0, 9) {
-            0..=5 => Some(self.new_session(subject, life, 0)),
+            0..=5 => Some(self.given_session(subject, life, 0)),
             6..=7 => Some(self.new_session(subject, life, life)),
             _ => self.subjects[subject].using,
         };
@@ -405,8 +409,12 @@ impl World {
             let session = &self.sessions[*kept];
             session.lives_at(&self.servers[session.server], self.now)
         });
-        let value = alive.unwrap_or_else(|| self.new_session(subject, life, 0));
-        self.subjects[subject].source = Some(value);
+        let value = alive.unwrap_or_else(|| self.given_session(subject, life, 0));
+        // A refresh token may be all that the operator has.
+        let there = &mut self.subjects[subject];
+        if !there.is_refresh_new || self.chance.odds(0.5) {
+            there.source = Some(value);
+        }
         self.look(subject)
     }
 

@@ -7,6 +7,7 @@ mod chance;
 mod connections;
 mod daemon;
 mod deaths;
+mod families;
 mod faults;
 mod hooks;
 mod incidents;

@@ -72,7 +72,7 @@ impl Plan {
                 token.life = times(life, 1.0 + 2.0 * chance.share()).min(longest);
             }
         }
-        let servers: Vec<_> = (0..servers)
+        let mut servers: Vec<_> = (0..servers)
             .map(|number| {
                 let served = tokens.iter().filter(|t| t.server as u64 == number).count() as u64;
                 let traits = traits(chance, life);
@@ -92,6 +92,17 @@ impl Plan {
                 reauth.window = ways[way].window;
                 token.policy = Arc::new(Policy { reauth: Some(reauth), ..*token.policy });
             }
+        }
+        let mut rotation = Chance::new(seed, 3);
+        let rotating: Vec<_> = servers.iter().map(|_| rotation.odds(0.2)).collect();
+        for token in tokens.iter_mut().filter(|token| rotating[token.server]) {
+            let renewal = Renewal::Renew;
+            token.policy = Arc::new(Policy { renewal, rotates: true, ..*token.policy });
+        }
+        for (server, _) in servers.iter_mut().zip(rotating).filter(|(_, rotates)| *rotates) {
+            let traits = &mut server.traits;
+            (traits.extends, traits.rotates) = (Extends::Renew, true);
+            (traits.replaces, traits.refuses_renewing) = (false, false);
         }
         let max_hooks = NonZeroU32::new(chance.pick(&[1, 4, 4, 16])).unwrap_or(NonZeroU32::MIN);
         let tick = chance.pick(&[1, 1, 4]);
@@ -118,6 +129,7 @@ fn traits(chance: &mut Chance, life: Ms) -> Traits {
         query_reports_before: extends == Extends::Any && chance.odds(0.3),
         renew_reports_before: chance.odds(0.2),
         replaces: extends == Extends::Renew && chance.odds(0.2),
+        rotates: false,
         refuses_renewing: extends == Extends::Any && chance.odds(0.2),
         // Of lives this short, whole seconds would hide nearly everything.
         whole_seconds: life >= 10 * SECOND && chance.odds(0.3),

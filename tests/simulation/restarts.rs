@@ -135,7 +135,7 @@ impl World {
         let token = self.scheduler.as_ref().and_then(|scheduler| scheduler.token(id));
         if boot.is_none() && token.is_some_and(|token| token.is_restored()) {
             let expiry = resumed.expiry.as_millis();
-            self.watch.survival.resumed(session, expiry);
+            self.watch.survival.resumed(session, expiry, resumed.remaining_ms);
             self.watch.schedule.checked(self.now, subject, expiry);
             self.due_anew(subject);
         }
@@ -187,6 +187,7 @@ impl World {
         there.using = None;
         there.seen = None;
         there.look_again = false;
+        there.is_refresh_new = false;
         there.unconfirmed = false;
         self.watch.added(subject);
     }

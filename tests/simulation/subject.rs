@@ -8,6 +8,7 @@ use tokenkeep::scheduler::{ReauthId, ServerId, Ticket, TokenId};
 use crate::api::{Fate, Poison, Poisoned, Reply, SessionId};
 use crate::chance::Ms;
 use crate::connections::Used;
+use crate::families::Refresh;
 use crate::hooks::Brought;
 
 /// A configured token, as everybody but the scheduler sees it.
@@ -26,6 +27,14 @@ pub(crate) struct Subject {
     pub(crate) using: Option<SessionId>,
     /// What its source holds, which outlives the daemon.
     pub(crate) source: Option<SessionId>,
+    /// Its refresh token, where the daemon and its operators keep it; it outlives the daemon.
+    pub(crate) refresh: Option<Refresh>,
+    /// An operator has replaced it, and the scheduler has not heard of that.
+    pub(crate) is_refresh_new: bool,
+    /// Until when a request with it is under way: there is only one at a time.
+    pub(crate) refresh_locked_until: Ms,
+    /// What stands for its value where it has none.
+    pub(crate) nothing: Option<SessionId>,
     /// What the daemon last saw there.
     pub(crate) seen: Option<SessionId>,
     /// The source changed during a re-auth attempt, and is to be looked at after it.
@@ -42,6 +51,16 @@ impl Errand {
     /// Whether it has a permit of its server's gate.
     pub(crate) fn is_at_server(&self) -> bool {
         matches!(self, Self::Ask { .. } | Self::LogIn { .. })
+    }
+}
+
+impl Flight {
+    /// The server has answered a request with this refresh token.
+    pub(crate) fn set_reply(&mut self, sent: Refresh, answered: Reply) {
+        if let Errand::Ask { reply, refresh, .. } = &mut self.errand {
+            *reply = Some(answered);
+            *refresh = Some(Some(sent));
+        }
     }
 }
 
@@ -83,6 +102,9 @@ pub(crate) enum Errand {
         fate: Fate,
         used: Used,
         reply: Option<Reply>,
+        /// A refresh token is sent, and which; that is open while the request before it is under
+        /// way.
+        refresh: Option<Option<Refresh>>,
     },
     /// A login through the server; `session` is what the server has made of it.
     LogIn {

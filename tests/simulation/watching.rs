@@ -9,7 +9,7 @@ use tokenkeep::time::Moment;
 
 use crate::api::{Extends, Server, SessionId};
 use crate::chance::{MINUTE, Ms, SECOND, whole};
-use crate::invariants::{Answered, Invariant, Violation, Watch};
+use crate::invariants::{Answered, Invariant, Left, Violation, Watch};
 use crate::world::{Happening, World};
 
 /// What is known of one answer before the scheduler hears it.
@@ -43,7 +43,7 @@ impl World {
                 return Err(self.violation(Invariant::LoginsHaveAReason, what));
             }
             let way = there.way.unwrap_or(0);
-            let rule = (reason, &*there.policy, way);
+            let rule = (reason, &*there.policy, way, self.watch.spent.is_lost(subject));
             self.watch.logins.started(self.now, (subject, attempt), rule, there.using, expiry)?;
             if !by_server {
                 self.watch.slots.started(way);
@@ -130,7 +130,19 @@ impl World {
         };
         let is_dead =
             matches!(token.validity(), Validity::Missing | Validity::Expired | Validity::Rejected);
-        !is_dead && !token.is_busy() && (self.waits_for_server(subject) || token.is_failing())
+        let held_until =
+            self.watch.spent.held_until(subject, there.refresh, self.left(subject), &there.policy);
+        !is_dead
+            && !token.is_busy()
+            && self.now >= held_until
+            && (self.waits_for_server(subject) || token.is_failing())
+    }
+
+    /// What is known of the life of a token's value: what the last reading reported, and its expiry.
+    pub(crate) fn left(&self, subject: usize) -> Left {
+        let session =
+            self.subjects[subject].using.filter(|_| !self.watch.logins.is_dead(subject))?;
+        Some((self.watch.survival.reported(session), self.watch.survival.expiry(session)?))
     }
 
     /// A request has ended, before the scheduler hears of it.
@@ -240,7 +252,9 @@ impl World {
             self.watch.claims.replaced(session, new);
             self.watch.logins.replaced(subject, session, new);
         }
-        let current = self.subjects[subject].using == Some(session);
+        let there = &self.subjects[subject];
+        let current =
+            there.using == Some(session) || there.using.is_none() && there.nothing == Some(session);
         let answered = match outcome {
             Outcome::Alive { remaining } if current && remaining.is_zero() => Answered::Spent,
             Outcome::Alive { remaining } if remaining.is_zero() => Answered::Elsewhere,
@@ -329,6 +343,7 @@ impl World {
         }
         let ends = (end, true_end);
         self.watch.survival.checked(self.now, session, (expiry, due), ends, spoilt);
+        self.watch.survival.reports(session, remaining);
         self.watch.schedule.checked(self.now, subject, expiry);
         self.watch.logins.alive(subject, session, sent);
         if self.watch.claims.judged(session, end, renewed) {

@@ -14,6 +14,7 @@ use tokenkeep::time::Moment;
 use crate::api::{Server, Session, SessionId};
 use crate::chance::{Chance, DAY, HOUR, Ms, whole};
 use crate::connections::Connections;
+use crate::families::Family;
 use crate::faults::{Climate, Incident, Incidents};
 use crate::invariants::{Invariant, Tally, Violation, Watch};
 use crate::plan::Plan;
@@ -68,6 +69,7 @@ pub(crate) struct World {
     pub(crate) subjects: Vec<Subject>,
     pub(crate) servers: Vec<Server>,
     pub(crate) sessions: Vec<Session>,
+    pub(crate) families: Vec<Family>,
     pub(crate) flights: Vec<Option<Flight>>,
     free_flights: Vec<usize>,
     queue: BinaryHeap<Reverse<(Ms, u64, Happening)>>,
@@ -132,6 +134,10 @@ impl World {
                 slots: [None, None],
                 using: None,
                 source: None,
+                refresh: None,
+                is_refresh_new: false,
+                refresh_locked_until: 0,
+                nothing: None,
                 seen: None,
                 look_again: false,
                 poisoned: Vec::new(),
@@ -155,6 +161,7 @@ impl World {
             subjects,
             servers,
             sessions: Vec::new(),
+            families: Vec::new(),
             flights: Vec::new(),
             free_flights: Vec::new(),
             queue: BinaryHeap::new(),
@@ -181,7 +188,11 @@ impl World {
         };
         world.trace.world(&world.plan);
         for number in 0..world.subjects.len() {
-            world.subjects[number].source = Some(world.first_value(number));
+            let value = world.first_value(number);
+            let there = &mut world.subjects[number];
+            // The first start of many a token finds a refresh token only.
+            let without = there.refresh.is_some() && number % 4 == 3;
+            there.source = Some(value).filter(|_| !without);
         }
         world.at(START, Happening::Start);
         world.plan_incident();
@@ -347,7 +358,7 @@ impl World {
     fn first_value(&mut self, subject: usize) -> SessionId {
         let life = self.subjects[subject].life;
         let used = if self.chance.odds(0.5) { 0 } else { self.chance.between(0, life) };
-        self.new_session(subject, life, used)
+        self.given_session(subject, life, used)
     }
 
     pub(crate) fn plan_incident(&mut self) {

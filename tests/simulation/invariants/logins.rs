@@ -62,7 +62,7 @@ impl Logins {
         &mut self,
         now: Ms,
         (subject, attempt): (usize, u32),
-        (reason, policy, way): (ReauthReason, &Policy, usize),
+        (reason, policy, way, is_lost): (ReauthReason, &Policy, usize, bool),
         using: Option<SessionId>,
         expiry: Option<Ms>,
     ) -> Result<(), Violation> {
@@ -74,6 +74,7 @@ impl Logins {
             ReauthReason::Requested => false,
             ReauthReason::Missing => using.is_none(),
             ReauthReason::Expired | ReauthReason::Rejected => dead == Some(reason),
+            ReauthReason::Expiring if is_lost => true,
             ReauthReason::Expiring => match (policy.reauth_before, expiry) {
                 (Some(before), Some(expiry)) => now + whole(before) >= expiry,
                 _ => false,
@@ -180,7 +181,12 @@ impl Logins {
         if verdict.rejections >= 2 {
             verdict.dead = Some(ReauthReason::Rejected);
         }
-        verdict.dead.is_some()
+        verdict.rejections >= 2
+    }
+
+    /// The value in use may be renewed after all, and stays dead until then.
+    pub(crate) fn has_new_refresh_token(&mut self, subject: usize) {
+        self.verdicts[subject].rejections = 0;
     }
 
     pub(crate) fn expired(&mut self, subject: usize) {

@@ -13,6 +13,7 @@ mod permits;
 mod reports;
 mod schedule;
 mod slots;
+mod spent;
 mod survival;
 mod tally;
 
@@ -28,6 +29,7 @@ pub(crate) use self::permits::Permits;
 pub(crate) use self::reports::{Answered, Reports};
 pub(crate) use self::schedule::ScheduleWatch;
 pub(crate) use self::slots::Slots;
+pub(crate) use self::spent::{Left, Spent};
 pub(crate) use self::survival::{Survival, Window, longest_good_time};
 pub(crate) use self::tally::Tally;
 use crate::chance::{Ms, SECOND};
@@ -71,6 +73,8 @@ pub(crate) enum Invariant {
     RenewalIsProven,
     /// 17: a server is said to be down when it is, once, and is probed then.
     OutagesAreReal,
+    /// 18: a refresh token that may be spent is sent again only where little can be lost.
+    NothingIsSpentTwice,
 }
 
 impl fmt::Display for Invariant {
@@ -93,6 +97,7 @@ impl fmt::Display for Invariant {
             Self::NothingIsKept => (15, "nothing is kept of what is not configured"),
             Self::RenewalIsProven => (16, "a renewal that is claimed has happened"),
             Self::OutagesAreReal => (17, "an outage is real, told of once, and probed"),
+            Self::NothingIsSpentTwice => (18, "what may be spent is not sent again early"),
         };
         write!(f, "{self:?} (invariant {number}: {sentence})")
     }
@@ -127,6 +132,7 @@ pub(crate) struct Watch {
     pub(crate) reports: Reports,
     pub(crate) schedule: ScheduleWatch,
     pub(crate) slots: Slots,
+    pub(crate) spent: Spent,
     /// When the daemon was down, or the machine asleep.
     absences: Vec<(Ms, Ms)>,
 }
@@ -145,6 +151,7 @@ impl Watch {
             reports: Reports::new(plan.servers.len(), subjects.len()),
             schedule: ScheduleWatch::default(),
             slots: Slots::new(plan.max_hooks.get(), plan.ways.len()),
+            spent: Spent::new(subjects.len()),
             absences: Vec::new(),
         }
     }
@@ -158,6 +165,7 @@ impl Watch {
         self.schedule = ScheduleWatch::default();
         self.fresh.restarted();
         self.permits.restarted();
+        self.spent.restarted();
         self.slots = Slots::new(plan.max_hooks.get(), plan.ways.len());
         (0..plan.servers.len()).for_each(|server| self.outages.reset(server));
     }
@@ -173,6 +181,7 @@ impl Watch {
     /// A token is another server's.
     pub(crate) fn moved(&mut self, from: usize, subject: usize, logs_in: bool) {
         self.order.left(from, subject);
+        self.spent.forget(subject);
         if !logs_in {
             self.logins.moved(subject);
         }
@@ -199,6 +208,7 @@ impl Watch {
     /// A token is configured from now on.
     pub(crate) fn added(&mut self, subject: usize) {
         self.limits.added(subject);
+        self.spent.forget(subject);
         self.logins.added(subject);
         self.reports.added(subject);
     }

@@ -34,6 +34,8 @@ struct Cycle {
     /// When the next check was due as of the last reading.
     last_due: Ms,
     expiry: Option<Ms>,
+    /// The life that the last reading reported.
+    reported: Ms,
     /// It is new or renewed, and no reading has told of that.
     renewed: bool,
     used_by_another: Option<Ms>,
@@ -78,9 +80,10 @@ impl Survival {
         };
     }
 
-    /// An earlier run knew that it lives until `expiry`.
-    pub(crate) fn resumed(&mut self, session: SessionId, expiry: Ms) {
-        self.cycle(session).expiry = Some(expiry);
+    /// An earlier run knew that it lives until `expiry`, and that so much was `reported`.
+    pub(crate) fn resumed(&mut self, session: SessionId, expiry: Ms, reported: Ms) {
+        let cycle = self.cycle(session);
+        (cycle.expiry, cycle.reported) = (Some(expiry), reported);
     }
 
     /// One of our requests has renewed it; `cut`: to less than it had.
@@ -125,6 +128,16 @@ impl Survival {
     /// When the first check since its last renewal was due.
     pub(crate) fn first_due(&self, session: SessionId) -> Ms {
         self.0.get(session).map_or(0, |cycle| cycle.from)
+    }
+
+    /// A reading has reported so much life.
+    pub(crate) fn reports(&mut self, session: SessionId, remaining: Ms) {
+        self.cycle(session).reported = remaining;
+    }
+
+    /// The life that the last reading reported.
+    pub(crate) fn reported(&self, session: SessionId) -> Ms {
+        self.0.get(session).map_or(0, |cycle| cycle.reported)
     }
 
     pub(crate) fn expiry(&self, session: SessionId) -> Option<Ms> {
