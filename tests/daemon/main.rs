@@ -55,6 +55,7 @@ mod reauth_budget;
 mod reauth_budget_restore;
 mod reboot;
 mod redaction;
+mod refresh_tokens;
 mod reload;
 mod reload_outcome;
 mod removed_servers;
