@@ -16,6 +16,7 @@ mod profile;
 mod setup;
 mod unit;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ use crate::lifecycle::OperatorRequest;
 use crate::process;
 use crate::secret::mask;
 use crate::settings::{
-    self, ConfigError, ConfigErrors, Installation, Loaded, Log, LogFormat, Warning,
+    self, ConfigError, ConfigErrors, Installation, Loaded, Log, LogFormat, Server, Warning,
 };
 use crate::systemd;
 use crate::text::printable_lines;
@@ -347,7 +348,9 @@ fn run_check_config(
     warn(&loaded.warnings, style);
     for server in &loaded.settings.servers {
         let name = server.name.clone();
-        let client = Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
+        // Parameters may be readable for the service alone. Files that do not exist are warnings.
+        let server = Server { with: BTreeMap::new(), ..server.clone() };
+        let client = Client::new(&server).map_err(|error| DaemonError::Client { name, error })?;
         if let Some(warning) = client.certificate_warning() {
             eprint_message(&format!("warning: {}; {}", warning.message, warning.remedy));
         }

@@ -153,7 +153,7 @@ fn unknown(name: &str, configured: &[ConfiguredProfile]) -> CliError {
     let names = names.chain(configured.iter().map(|known| &*known.profile.name));
     let remedy = match suggest(name, names.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("there are {}", names.collect::<Vec<_>>().join(", ")),
+        None => format!("there are {}.", names.collect::<Vec<_>>().join(", ")),
     };
     let name = mask(name);
     CliError::Usage(format!(
