@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::daemon::Effective;
 use crate::lifecycle::{RandomFraction, Renewal, SHORTEST_ROOM, Schedule, check_wait};
+use crate::profile::Profile;
 use crate::secret::mask;
 use crate::settings::{
     EnvFile, InventorySource, KeepAlive, Loaded, NamePattern, Notify, NotifyTarget, Reauth,
@@ -66,7 +68,9 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
         let reauth = reauths.iter().find(|reauth| Some(&reauth.name) == keep_alive.reauth.as_ref());
         let count = token_counts.get(keep_alive.server.as_str()).copied().unwrap_or(1);
         let what = &described.what;
-        let renewal = describe_renewal(server, described.refresh.is_some());
+        let profile = server.profile.as_deref();
+        let effective = Effective::new(server.renewal, profile, described.refresh.is_some());
+        let renewal = describe_renewal(profile, effective);
         line(&mut text, &format!("\n{what}, server {}; {renewal}", server.name));
         for remark in remarks {
             line(&mut text, &format!("  wrong          {remark}"));
@@ -77,7 +81,7 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
         if let Some(refresh) = &described.refresh {
             line(&mut text, &format!("  refresh token  {refresh}"));
         }
-        describe_keep_alive(&mut text, keep_alive, server, count);
+        describe_keep_alive(&mut text, keep_alive, server, effective, count);
         if let Some(before) = keep_alive.reauth_before {
             let before = format!("  before its end {}", describe_reauth_before(before));
             line(&mut text, &before);
@@ -237,17 +241,15 @@ fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
     }
 }
 
-/// Which calls keep a token alive. `has_refresh`: the token has a refresh token.
-fn describe_renewal(server: &Server, has_refresh: bool) -> String {
-    let profile = server.profile.as_ref();
-    let renews_once = profile.is_some_and(|profile| profile.renews_with_refresh_token());
-    let calls = match permitted_calls(server, has_refresh) {
+/// Which calls keep a token alive.
+fn describe_renewal(profile: Option<&Profile>, effective: Effective) -> String {
+    let calls = match effective.renewal {
         Renewal::Auto => "queries, and renews where queries do not renew",
         Renewal::Query => "queries only",
-        Renewal::Renew if renews_once => "renews at each check, with its refresh token",
+        Renewal::Renew if effective.rotates => "renews at each check, with its refresh token",
         Renewal::Renew => "renews at each check",
     };
-    let assume = profile.and_then(|profile| profile.assume);
+    let assume = profile.and_then(|profile| profile.assume).filter(|_| effective.assumed);
     let assumed = assume.map_or_else(String::new, |life| {
         let life = format_duration(life);
         format!("; assumes a life of {life} after each, so that no renewal can be proven")
@@ -255,28 +257,11 @@ fn describe_renewal(server: &Server, has_refresh: bool) -> String {
     format!("{calls}{assumed}")
 }
 
-/// The calls of a token: those that the server permits, as far as its profile has them.
-fn permitted_calls(server: &Server, has_refresh: bool) -> Renewal {
-    let Some(profile) = &server.profile else { return server.renewal };
-    let can_renew =
-        profile.renew.is_some() && (has_refresh || !profile.renews_with_refresh_token());
-    match (profile.query.is_some(), can_renew) {
-        (false, _) => Renewal::Renew,
-        (true, false) => Renewal::Query,
-        // Without a reported life, and with a refresh token to spend, there is no trial.
-        (true, true)
-            if server.renewal == Renewal::Auto && (profile.assume.is_some() || profile.once) =>
-        {
-            Renewal::Renew
-        }
-        (true, true) => server.renewal,
-    }
-}
-
 fn describe_keep_alive(
     text: &mut String,
     keep_alive: &KeepAlive,
     server: &Server,
+    effective: Effective,
     token_count: u32,
 ) {
     line(text, &format!("  first check    {}", first_check(server, token_count)));
@@ -284,7 +269,8 @@ fn describe_keep_alive(
         let checks = describe_checks(&keep_alive.schedule, life, server, token_count);
         let _ = writeln!(text, "  life {name:<9} {checks}");
     };
-    match server.profile.as_ref().and_then(|profile| profile.assume) {
+    let assume = server.profile.as_ref().and_then(|profile| profile.assume);
+    match assume.filter(|_| effective.assumed) {
         Some(life) => checks(&format_duration(life), life),
         None => LIVES.into_iter().for_each(|(name, life)| checks(name, life)),
     }

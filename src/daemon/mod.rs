@@ -42,6 +42,7 @@ pub use self::error::DaemonError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::queries::check_filter;
 pub use self::shutdown::GRACE;
+pub(crate) use self::tokens::Effective;
 
 use self::config::{Application, Config, certificate_warnings, first_clients};
 use self::control::ControlQueue;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Probe;
 use crate::cli::profile::{NATIVE, check_parameters as check_known};
+use crate::daemon::Effective;
 use crate::lifecycle::{RandomFraction, Reading, Renewal, Schedule, check_wait};
 use crate::outcome::ENDLESS;
 use crate::profile::Profile;
@@ -16,7 +17,7 @@ pub(super) struct Api(Option<std::sync::Arc<Profile>>);
 
 /// Whether the lives of tokens on `server` are assumed.
 pub(super) fn is_assumed(server: &Server) -> bool {
-    server.profile.as_ref().is_some_and(|profile| profile.assume.is_some())
+    Effective::new(server.renewal, server.profile.as_deref(), true).assumed
 }
 
 impl Api {

@@ -5,16 +5,16 @@ use crate::profile::{Call, Profile};
 
 /// See the fields of the same names in [`Policy`](crate::lifecycle::Policy).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Effective {
-    pub(super) renewal: Renewal,
-    pub(super) assumed: bool,
-    pub(super) rotates: bool,
+pub(crate) struct Effective {
+    pub(crate) renewal: Renewal,
+    pub(crate) assumed: bool,
+    pub(crate) rotates: bool,
 }
 
 impl Effective {
     /// What follows from a server's `renewal` and profile, and from whether the token has a refresh
     /// token.
-    pub(super) fn new(configured: Renewal, profile: Option<&Profile>, has_refresh: bool) -> Self {
+    pub(crate) fn new(configured: Renewal, profile: Option<&Profile>, has_refresh: bool) -> Self {
         let Some(profile) = profile else {
             return Self { renewal: configured, assumed: false, rotates: false };
         };

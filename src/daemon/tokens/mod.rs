@@ -48,7 +48,7 @@ pub(crate) use self::server_client::{ServerClient, ServerClients, UNUSABLE, erro
 pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written, read_source};
 pub(crate) use self::token_bit_set::TokenBitSet;
 
-use self::effective::Effective;
+pub(crate) use self::effective::Effective;
 use self::foreign_values::RefusedValues;
 use self::outages::Outages;
 use self::retry_queue::RetryQueue;
