@@ -36,7 +36,9 @@ impl Validator<'_> {
                 Ok(profile) => profiles
                     .push(ConfiguredProfile { profile: Arc::new(profile), table: table.clone() }),
                 Err(errors) => {
-                    errors.into_iter().for_each(|error| self.profile_error(&path, error));
+                    for error in errors {
+                        self.profile_error(&path, error);
+                    }
                 }
             }
         }
@@ -128,10 +130,10 @@ impl Validator<'_> {
     pub(super) fn parameters(
         &mut self,
         table: &str,
-        raw: &BTreeMap<String, RawParameter>,
+        raw: Option<&BTreeMap<String, RawParameter>>,
     ) -> BTreeMap<String, Parameter> {
         let mut parameters = BTreeMap::new();
-        for (name, raw) in raw {
+        for (name, raw) in raw.into_iter().flatten() {
             let parameter = match raw {
                 RawParameter::Text(text) => Some(Parameter::Text(text.clone())),
                 RawParameter::Source(raw) => {
@@ -179,7 +181,7 @@ impl Validator<'_> {
         };
         let calls = || profile.calls().filter(|(call, _)| *call != "login");
         for name in calls().flat_map(|(_, call)| call.parameters()).collect::<BTreeSet<_>>() {
-            if !self.is_present(&join(&table, "with"), name) {
+            if !self.has_parameter(&table, raw.with.as_ref(), name) {
                 let calls = calls().filter(|(_, call)| call.parameters().contains(name));
                 let calls: Vec<_> = calls.map(|(call, _)| format!("`{call}`")).collect();
                 let message = format!(
@@ -192,6 +194,17 @@ impl Validator<'_> {
         }
         let known = profile.calls().flat_map(|(_, call)| call.parameters()).collect();
         self.reject_unused_parameters(&table, &server.with, &known, &profile.name);
+    }
+
+    /// Whether `with` of a table has this parameter, or may have it because `with` was rejected.
+    pub(super) fn has_parameter(
+        &self,
+        table: &str,
+        with: Option<&BTreeMap<String, RawParameter>>,
+        name: &str,
+    ) -> bool {
+        let is_rejected = with.is_none() && self.is_present(table, "with");
+        is_rejected || self.is_present(&join(table, "with"), name)
     }
 
     /// Reports parameters that are not in `known`.

@@ -50,7 +50,7 @@ impl Validator<'_> {
                 logins.extend(self.login(join(section, name), server, reauth));
             }
         }
-        self.check_logins(&logins);
+        self.check_logins(&logins, raw);
         for name in used {
             self.warn_assumed(servers[name]);
         }
@@ -109,19 +109,22 @@ impl Validator<'_> {
     }
 
     /// Checks that logins have the parameters that they need, and no others.
-    fn check_logins(&mut self, logins: &[Login<'_>]) {
+    fn check_logins(&mut self, logins: &[Login<'_>], raw: &Raw) {
         let mut known: BTreeMap<&str, (BTreeSet<&str>, &Login<'_>)> = BTreeMap::new();
         for login in logins {
-            let Login { server, reauth, with, table } = login;
+            let Login { server, reauth, table, .. } = login;
             let Some(profile) = server.profile.as_deref() else { continue };
             let needed = profile.login.iter().flat_map(|call| call.parameters());
             let (of_all, _) = known.entry(&reauth.name).or_insert_with(|| (BTreeSet::new(), login));
             let method = join("reauth", &reauth.name);
             for name in needed {
                 of_all.insert(name);
-                let is_present = |table: &str| self.is_present(&join(table, "with"), name);
+                let of_method = raw.reauth.get(&reauth.name).and_then(|raw| raw.with.as_ref());
+                let of_server = raw.server.get(&server.name).and_then(|raw| raw.with.as_ref());
                 let server = join("server", &server.name);
-                if with.contains_key(name) || is_present(&method) || is_present(&server) {
+                if self.has_parameter(&method, of_method, name)
+                    || self.has_parameter(&server, of_server, name)
+                {
                     continue;
                 }
                 let message = format!(
