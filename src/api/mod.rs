@@ -84,7 +84,11 @@ struct Inner {
     connect_timeout: Duration,
     /// Whether a renewal on this server has replaced a value.
     replaces_values: AtomicBool,
+    explain: Option<Explain>,
 }
+
+/// Receives the name of a call of a profile, and an explanation of its response in one line.
+type Explain = fn(&str, &str);
 
 /// Result of [`Client::renew`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,7 +182,7 @@ impl Client {
     /// # Errors
     ///
     /// As for [`new`](Self::new).
-    pub fn explaining(server: &Server, explain: fn(&str, &str)) -> Result<Self, ClientError> {
+    pub fn explaining(server: &Server, explain: Explain) -> Result<Self, ClientError> {
         let materials = Materials::read(server)?;
         Self::from_materials(server, materials, ConnectionLimits::default(), Some(explain))
     }
@@ -206,16 +210,17 @@ impl Client {
         server: &Server,
         mut materials: Materials,
         limits: ConnectionLimits,
-        explain: Option<fn(&str, &str)>,
+        explain: Option<Explain>,
     ) -> Result<Self, ClientError> {
         let parameters = std::mem::take(&mut materials.parameters);
         Ok(Self(Arc::new(Inner {
             connections: Connections::new(server, materials, limits)?,
             urls: EndpointUrls::under(&server.url),
-            profile: ProfileApi::of(server, parameters, explain),
+            profile: ProfileApi::of(server, parameters),
             server: server.name.clone(),
             connect_timeout: server.connect_timeout.min(server.timeout),
             replaces_values: AtomicBool::new(false),
+            explain,
         })))
     }
 
@@ -300,6 +305,10 @@ impl Client {
         };
         self.judge(&lease, Verdict::from(&renewed.outcome));
         renewed
+    }
+
+    fn explain(&self) -> Option<Explain> {
+        self.0.explain
     }
 
     /// Whether a renewal on this server has replaced a value.

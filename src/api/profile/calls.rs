@@ -137,7 +137,7 @@ impl ProfileApi {
         };
         let request = || exchange.request();
         let (response, lease) = client.send(&exchange.context, request, sending).await;
-        if let (Some(explain), Ok(response)) = (self.explain, &response) {
+        if let (Some(explain), Ok(response)) = (client.explain(), &response) {
             explain(endpoint.call(), &super::explain::explain(&exchange, response));
         }
         let result = match response {

@@ -11,6 +11,8 @@
 
 mod calls;
 mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod properties;
 mod reply;
 mod request;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -41,12 +43,7 @@ pub(super) struct ProfileApi {
     /// Without a query, and without a slash at the end of the path.
     base: Url,
     parameters: Parameters,
-    /// Gets an explanation of each response.
-    explain: Option<Explain>,
 }
-
-/// Receives the name of a call, and an explanation of its response in one line.
-pub(super) type Explain = fn(&str, &str);
 
 /// Values of the placeholders of one request.
 pub(super) struct Values<'a> {
@@ -68,16 +65,12 @@ struct Exchange<'a> {
 
 impl ProfileApi {
     /// The API that the profile of `server` describes; `None` for the native one.
-    pub(super) fn of(
-        server: &Server,
-        parameters: Parameters,
-        explain: Option<Explain>,
-    ) -> Option<Self> {
+    pub(super) fn of(server: &Server, parameters: Parameters) -> Option<Self> {
         let profile = Arc::clone(server.profile.as_ref()?);
         let mut base = server.url.clone();
         base.set_query(None);
         base.set_fragment(None);
-        Some(Self { profile, base, parameters, explain })
+        Some(Self { profile, base, parameters })
     }
 
     fn values<'a>(&'a self, token: Option<&'a str>) -> Values<'a> {
