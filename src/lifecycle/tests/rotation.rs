@@ -312,6 +312,18 @@ fn held_renewal_is_replaced_by_a_login_at_once() {
 }
 
 #[test]
+fn new_value_of_a_login_is_not_held() {
+    let mut life = living();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(lost());
+    life.reauth(NEW);
+    life.check(rejected());
+    assert!(due(&life) <= Some(life.now + secs(1)));
+    life.check(rejected());
+    assert_eq!(life.reauth(NEW), Action::Reauth { reason: ReauthReason::Expiring, attempt: 2 });
+}
+
+#[test]
 fn login_instead_of_a_held_renewal_is_repeated_within_its_budget() {
     let mut life = living();
     life.policy.reauth = Some(reauth_policy());
