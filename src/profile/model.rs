@@ -106,7 +106,8 @@ pub struct Rule {
     pub at: Place,
     /// What the value must be.
     pub condition: Condition,
-    /// There must be no value at this place.
+    /// There must be no value at this place: nothing, null, an empty text, or a list or object of
+    /// nothing else.
     pub without: Option<Place>,
 }
 
@@ -115,7 +116,8 @@ pub struct Rule {
 pub enum Condition {
     /// Equal to this. Numbers and numeric strings compare as numbers.
     Is(Scalar),
-    /// A text that contains this.
+    /// A text that contains this. Numbers and booleans count as texts. Every value contains the
+    /// empty text.
     Has(Template),
 }
 

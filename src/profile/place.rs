@@ -24,16 +24,16 @@ pub enum Place {
 pub struct PlaceError;
 
 impl Place {
-    /// Parses `a.b.c`, `header NAME` or `cookie NAME`.
+    /// Parses `a.b.c`, `header NAME` or `cookie NAME`. A key in double quotes may contain dots and
+    /// spaces.
     ///
     /// # Errors
     ///
     /// If the text is none of them.
     pub fn parse(text: &str) -> Result<Self, PlaceError> {
-        let is_word = |word: &str| {
-            !word.is_empty() && !word.chars().any(|c| c.is_whitespace() || c.is_control())
-        };
-        if let Some((kind, name)) = text.split_once(' ') {
+        if let Some((kind, name)) = text.split_once(' ')
+            && !text.contains('"')
+        {
             let is_token = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
             let name = Some(name).filter(|name| !name.is_empty() && is_token);
             return match (kind, name) {
@@ -42,8 +42,30 @@ impl Place {
                 _ => Err(PlaceError),
             };
         }
-        let keys: Vec<Box<str>> = text.split('.').map(Into::into).collect();
-        if keys.iter().all(|key| is_word(key)) { Ok(Self::Body(keys)) } else { Err(PlaceError) }
+        let keys = keys(text).ok_or(PlaceError)?;
+        Ok(Self::Body(keys))
+    }
+}
+
+/// The keys of `a.b."c.d"`.
+fn keys(text: &str) -> Option<Vec<Box<str>>> {
+    let mut keys = Vec::new();
+    let mut rest = text;
+    loop {
+        let (key, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
+        };
+        let is_bare = !rest.starts_with('"');
+        let forbidden = |c: char| c.is_control() || is_bare && (c.is_whitespace() || c == '"');
+        if key.is_empty() || key.contains(forbidden) {
+            return None;
+        }
+        keys.push(key.into());
+        match after.strip_prefix('.') {
+            Some(next) => rest = next,
+            None => return after.is_empty().then_some(keys),
+        }
     }
 }
 
@@ -96,7 +118,13 @@ fn is_same_key(a: &str, b: &str) -> bool {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Body(keys) => f.write_str(&keys.join(".")),
+            Self::Body(keys) => {
+                let is_bare = |key: &str| !key.contains(|c: char| c == '.' || c.is_whitespace());
+                let quoted =
+                    |key: &str| if is_bare(key) { key.to_owned() } else { format!("\"{key}\"") };
+                let keys: Vec<_> = keys.iter().map(|key| quoted(key)).collect();
+                f.write_str(&keys.join("."))
+            }
             Self::Header(name) => write!(f, "header {name}"),
             Self::Cookie(name) => write!(f, "cookie {name}"),
         }
@@ -110,7 +138,7 @@ mod tests {
     use super::*;
 
     fn keys(place: &str) -> Vec<Box<str>> {
-        place.split('.').map(Into::into).collect()
+        super::keys(place).expect("keys")
     }
 
     fn all_at(value: &Value, place: &str) -> Vec<Value> {
@@ -169,14 +197,29 @@ mod tests {
 
     #[test]
     fn place_is_a_path_or_a_header_or_a_cookie() {
-        for text in ["ttl", "data.ttl", "header X-Auth-Token", "cookie api"] {
+        for text in [
+            "ttl",
+            "data.ttl",
+            "header X-Auth-Token",
+            "cookie api",
+            "error.\"@Message.ExtendedInfo\".MessageId",
+            "\"a b\"",
+        ] {
             assert_eq!(Place::parse(text).unwrap().to_string(), text);
         }
     }
 
     #[test]
+    fn key_in_quotes_may_contain_dots() {
+        let body = json!({ "error": { "@Message.ExtendedInfo": [{ "MessageId": "x" }] } });
+        let place = "error.\"@Message.ExtendedInfo\".MessageId";
+        assert_eq!(all_at(&body, place), [json!("x")]);
+    }
+
+    #[test]
     fn other_texts_are_no_places() {
-        for text in ["", ".", "a.", ".a", "a..b", "a b", "header ", "header X Y", "cookie a;b"] {
+        let texts = ["", ".", "a.", ".a", "a..b", "a b", "header ", "header X Y", "cookie a;b"];
+        for text in texts.into_iter().chain(["\"", "\"\"", "\"a", "a\"", "\"a\"b", "a.\"b\"."]) {
             assert_eq!(Place::parse(text), Err(PlaceError), "{text:?}");
         }
     }

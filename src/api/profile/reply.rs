@@ -128,19 +128,18 @@ impl<'r> Reply<'r> {
         let value = |placeholder: &_| values.get(placeholder);
         let meets = &mut |found: &Value| match &rule.condition {
             Condition::Is(scalar) => scalar.is(found, value),
-            Condition::Has(part) => match found {
-                Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                    part.text(value).is_some_and(|part| text_of(found).contains(&part))
-                }
-                _ => false,
-            },
+            Condition::Has(part) => part.text(value).is_some_and(|part| {
+                let is_text = matches!(found, Value::Bool(_) | Value::Number(_) | Value::String(_));
+                part.is_empty() || is_text && text_of(found).contains(&part)
+            }),
         };
         rule.status.is_none_or(|status| status == self.response.status)
             && self.any(&rule.at, accept, meets)
-            && rule
-                .without
-                .as_ref()
-                .is_none_or(|place| !self.any(place, accept, &mut |found| !is_empty(found)))
+            && rule.without.as_ref().is_none_or(|place| {
+                // A body that cannot be read says nothing about what is missing in it.
+                let is_readable = !matches!(place, Place::Body(_)) || self.whole().is_some();
+                is_readable && !self.any(place, accept, &mut |found| !is_empty(found))
+            })
     }
 
     /// The shortest life at `places`. `Ok(None)` if all of them are missing.

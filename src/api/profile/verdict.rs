@@ -225,7 +225,8 @@ fn deferred(
             "the server asks for fewer requests".to_owned(),
         ),
         DeferralMeaning::Unavailable => (
-            ResponseErrorKind::Unavailable,
+            // With `Retry-After` it asks for a pause.
+            kind_of(503, StatusSource::Http, response.pause(503)),
             "the server reports that it is temporarily unavailable".to_owned(),
         ),
         DeferralMeaning::Misconfigured => (

@@ -143,9 +143,11 @@ fn parse_rule(table: &RawTable<'_>, keys: &[Key], why: &str, errors: &mut Errors
         (Some(value), None) => Condition::Is(scalar(table, value, errors)?),
         (None, Some(_)) => {
             let text = table.text("has", errors)?;
-            if text.is_empty() {
+            // With `without`, that there is any value at one place and none at another says enough.
+            if text.is_empty() && without.is_none() {
                 let message = "is empty, and every text contains the empty text";
-                errors.bad_value(table.key("has"), message, "write a part of the text");
+                let remedy = "write a part of the text, or add `without`";
+                errors.bad_value(table.key("has"), message, remedy);
             }
             Condition::Has(template(text, table.key("has"), errors)?)
         }
