@@ -50,15 +50,18 @@ fn refused(value: &Value, schema: &Value, path: &str, all: &mut Vec<String>) {
             value.as_str().is_none_or(|text| fits(text.len(), wanted.expect("a number")))
         };
         let fits = match word.as_str() {
-            "type" => match wanted.as_str() {
-                Some("object") => value.is_object(),
-                Some("array") => value.is_array(),
-                Some("string") => value.is_string(),
-                Some("boolean") => value.is_boolean(),
-                Some("integer") => value.is_i64(),
-                Some("number") => value.is_number(),
-                other => panic!("{other:?}"),
-            },
+            "type" => {
+                let is = |wanted: &Value| match wanted.as_str() {
+                    Some("object") => value.is_object(),
+                    Some("array") => value.is_array(),
+                    Some("string") => value.is_string(),
+                    Some("boolean") => value.is_boolean(),
+                    Some("integer") => value.is_i64(),
+                    Some("number") => value.is_number(),
+                    other => panic!("{other:?}"),
+                };
+                wanted.as_array().map_or_else(|| is(wanted), |all| all.iter().any(is))
+            }
             "enum" => wanted.as_array().expect("a list").contains(value),
             "minimum" => number(|number, wanted| number >= wanted),
             "maximum" => number(|number, wanted| number <= wanted),
@@ -66,6 +69,9 @@ fn refused(value: &Value, schema: &Value, path: &str, all: &mut Vec<String>) {
             "exclusiveMaximum" => number(|number, wanted| number < wanted),
             "minLength" => length(|length, wanted| length >= wanted),
             "maxLength" => length(|length, wanted| length <= wanted),
+            "maxItems" => {
+                value.as_array().is_none_or(|items| Some(items.len() as u64) <= wanted.as_u64())
+            }
             "minItems" => value.as_array().is_some_and(|items| !items.is_empty()),
             word => {
                 assert!(KNOWN.contains(&word), "{word} is not understood here");

@@ -166,6 +166,7 @@ fn meant(name: &str) -> Option<String> {
             parts.extend(named_parts(keys, rest)?);
             Some(parts)
         }
+        Shape::Parameters | Shape::Profiles => None,
     })?;
     Some(format!("{PREFIX}{}", parts.join(SEPARATOR).to_uppercase()))
 }
@@ -231,6 +232,8 @@ enum Unknown {
         section: &'static str,
         names: Vec<String>,
     },
+    /// A key of a profile.
+    Profile,
 }
 
 impl Unknown {
@@ -246,6 +249,10 @@ impl Unknown {
                     |near| format!("did you mean [{}]?", join(section, &near)),
                 );
                 (message, remedy)
+            }
+            Self::Profile => {
+                let message = "a variable cannot change a profile".to_owned();
+                (message, "change [profile.NAME] in a file".to_owned())
             }
             Self::Ambiguous { section, names } => {
                 let tables: Vec<String> =
@@ -282,11 +289,12 @@ impl Names<'_> {
                 .map(|(key, kind)| Target { path: vec![field.name.to_owned(), key], kind })
                 .map_or_else(|| unknown(field.name, key, keys), Ok),
             (Shape::Named(keys), rest @ [_, _, ..]) => self.resolve_named(field.name, keys, rest),
+            (Shape::Profiles, _) => Err(Unknown::Profile),
             _ => unknown("", &parts.join("."), ROOT),
         }
     }
 
-    /// The key in `[section.NAME]` or in its `schedule`. NAME may contain separators.
+    /// The key in `[section.NAME]` or in a table in it, such as `schedule`. NAME may contain separators.
     fn resolve_named(
         &mut self,
         section: &'static str,
@@ -295,10 +303,21 @@ impl Names<'_> {
     ) -> Result<Target, Unknown> {
         let (key, before) = parts.split_last().unwrap_or((&"", &[]));
         let mut tries = vec![(before, keys, None)];
-        if let [name @ .., "schedule"] = before
-            && let Some(Field { shape: Shape::Table(keys), .. }) = schema::find(keys, "schedule")
-        {
-            tries.insert(0, (name, keys, Some("schedule")));
+        if let [name @ .., child] = before {
+            match schema::find(keys, child) {
+                Some(Field { name: child, shape: Shape::Table(keys) }) => {
+                    tries.insert(0, (name, keys, Some(*child)));
+                }
+                Some(Field { name: child, shape: Shape::Parameters })
+                    if suggestions::parameter_name(key).is_none() =>
+                {
+                    if let Some(name) = self.find(section, &name.join(SEPARATOR))? {
+                        let path = [section, &name, child, key].map(str::to_owned).to_vec();
+                        return Ok(Target { path, kind: Kind::Parameter });
+                    }
+                }
+                _ => {}
+            }
         }
         for (name, keys, child) in tries {
             let Some(name) = self.find(section, &name.join(SEPARATOR))? else { continue };

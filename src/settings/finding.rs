@@ -116,6 +116,8 @@ pub enum WarningKind {
     UnmatchedPattern,
     /// An event that no `[notify.NAME]` receives.
     NeverDelivered,
+    /// A server whose API reports no life of a token, so that renewal cannot be proven.
+    AssumedLife,
     /// An environment variable with a name similar to an override.
     IgnoredVariable,
 }

@@ -4,11 +4,13 @@
 //! included, because an editor sees each file of `conf.d` as a configuration of its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::schema::{Field, Kind, ROOT, Shape};
+use super::schema::{Field, Kind, ROOT, SOURCE, Shape};
 use crate::event::EventName;
+use crate::profile::keys::{self, Content, Key};
 
 const SHIPPED: &str = include_str!("../../config/tokenkeep.toml");
 
@@ -43,6 +45,12 @@ fn table(fields: &[Field], path: &str, comments: &Comments) -> Map<String, Value
                 "propertyNames": { "pattern": NAME },
                 "additionalProperties": table(keys, &path, comments),
             })),
+            Shape::Parameters => parameters(),
+            Shape::Profiles => object(json!({
+                "type": "object",
+                "propertyNames": { "pattern": NAME },
+                "additionalProperties": profile_table(keys::PROFILE, &path, comments),
+            })),
         };
         if let Some(comment) = comment(&path, comments) {
             property.insert("description".to_owned(), json!(comment.text));
@@ -54,6 +62,88 @@ fn table(fields: &[Field], path: &str, comments: &Comments) -> Map<String, Value
     };
     let properties: Map<String, Value> = fields.iter().map(property).collect();
     object(json!({ "type": "object", "additionalProperties": false, "properties": properties }))
+}
+
+/// The schema of the parameters of a profile.
+fn parameters() -> Map<String, Value> {
+    let sources: Map<String, Value> = SOURCE
+        .iter()
+        .filter_map(|field| match field.shape {
+            Shape::Value(kind) => {
+                let mut property = value(kind);
+                property.insert("description".to_owned(), json!("Source of the value."));
+                Some((field.name.to_owned(), Value::Object(property)))
+            }
+            _ => None,
+        })
+        .collect();
+    object(json!({
+        "type": "object",
+        "propertyNames": { "pattern": "^[a-z0-9_]+$" },
+        "additionalProperties": {
+            "type": ["string", "object"],
+            "additionalProperties": false,
+            "properties": sources,
+            "minLength": 1,
+        },
+    }))
+}
+
+/// The schema of a profile, or of a call or rule in it.
+fn profile_table(keys: &[Key], path: &str, comments: &Comments) -> Map<String, Value> {
+    let property = |key: &Key| {
+        let path = format!("{path}.{}", key.name);
+        let mut property = match key.content {
+            Content::Call => profile_table(keys::CALL, &path, comments),
+            Content::Rule(keys) => profile_table(keys, &path, comments),
+            Content::Rules(keys) => {
+                let rule = profile_table(keys, &path, comments);
+                object(json!({ "type": "array", "items": rule }))
+            }
+            content => profile_value(content),
+        };
+        if let Some(comment) = comment(&path, comments) {
+            property.insert("description".to_owned(), json!(comment.text));
+        } else if let Some(text) = of_rule(key.name) {
+            property.insert("description".to_owned(), json!(text));
+        }
+        (key.name.to_owned(), Value::Object(property))
+    };
+    let properties: Map<String, Value> = keys.iter().map(property).collect();
+    object(json!({ "type": "object", "additionalProperties": false, "properties": properties }))
+}
+
+/// The description of the key `name` of a rule.
+fn of_rule(name: &str) -> Option<&'static str> {
+    match name {
+        "status" => Some("The HTTP status. Default: any."),
+        "at" => Some("The place whose value is compared."),
+        "is" => Some("What the value must be equal to."),
+        "has" => Some("A part of the text that the value must be."),
+        "without" => Some("A place at which there must be nothing. Default: none."),
+        "means" => Some("What the response means."),
+        _ => None,
+    }
+}
+
+fn profile_value(content: Content) -> Map<String, Value> {
+    let text = json!({ "type": "string" });
+    object(match content {
+        Content::Text => json!({ "type": "string", "minLength": 1 }),
+        Content::Duration => return value(Kind::Duration(Duration::ZERO, Duration::MAX)),
+        Content::Choice(words) => json!({ "enum": words }),
+        Content::Boolean => json!({ "type": "boolean" }),
+        Content::Integer(min, max) => {
+            json!({ "type": "integer", "minimum": min, "maximum": max })
+        }
+        Content::Scalar => json!({ "type": ["string", "number", "boolean"] }),
+        Content::Places => json!({ "type": ["string", "array"], "items": text }),
+        Content::Pair => json!({ "type": "array", "items": text, "maxItems": 2 }),
+        Content::Texts => json!({ "type": "object", "additionalProperties": text }),
+        Content::Json | Content::Call | Content::Rule(_) | Content::Rules(_) => {
+            json!({ "type": "object", "additionalProperties": {} })
+        }
+    })
 }
 
 /// The schema of one value. It may accept what loading rejects, never the reverse.
@@ -86,6 +176,7 @@ fn value(kind: Kind) -> Map<String, Value> {
         }
         Kind::TokenPatterns => texts(text(".")),
         Kind::Hosts => texts(text("^[A-Za-z0-9._-]+$")),
+        Kind::Parameter => json!({ "type": "string" }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Duration(..) => text(r"[0-9]\s*[A-Za-zµ]"),
         Kind::Fraction => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
@@ -113,10 +204,18 @@ struct Comment {
     example: Option<Value>,
 }
 
-/// The comment on `path`. Schedules are explained once for all tables that may contain one.
+/// The comment on `path`. Schedules are explained once for all tables that may contain one. A key
+/// of a call is explained for one of the calls, or for the profile.
 fn comment<'a>(path: &str, comments: &'a Comments) -> Option<&'a Comment> {
-    let general = path.find(".schedule").map(|at| &path[at + 1..]);
-    comments.get(path).or_else(|| comments.get(general?))
+    if let Some((token, _)) = path.split_once(".refresh.") {
+        return comments.get(&format!("{token}.refresh"));
+    }
+    let schedule = path.find(".schedule").map(|at| path[at + 1..].to_owned());
+    let key = path.strip_prefix("profile.").map(|rest| rest.split_once('.').unwrap_or(("", rest)));
+    let of_a_call = keys::CALLS.into_iter().map(|call| Some(format!("profile.{call}.{}", key?.1)));
+    let of_a_profile = key.map(|(_, key)| format!("profile.{key}"));
+    let mut general = std::iter::once(schedule).chain(of_a_call).chain([of_a_profile]).flatten();
+    comments.get(path).or_else(|| general.find_map(|path| comments.get(&path)))
 }
 
 fn comments() -> Comments {

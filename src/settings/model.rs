@@ -40,6 +40,17 @@ pub struct Settings {
     pub inventories: Vec<Inventory>,
     /// The receivers of events, sorted by name.
     pub notifies: Vec<Notify>,
+    /// The configured profiles, sorted by name.
+    pub profiles: Vec<ConfiguredProfile>,
+}
+
+/// `[profile.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfiguredProfile {
+    /// The profile.
+    pub profile: Arc<Profile>,
+    /// Its table as written, merged from all files.
+    pub table: toml::Table,
 }
 
 /// `[log]`

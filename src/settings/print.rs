@@ -1,14 +1,18 @@
 //! Prints the effective configuration as TOML that can be loaded again.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::lifecycle::Schedule;
 
 use super::model::{
-    EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Notify, NotifyTarget, Reauth,
-    ReauthMethod, Server, Settings, Source, Token,
+    EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Notify, NotifyTarget, Parameter,
+    Reauth, ReauthMethod, Server, Settings, Source, Token,
 };
-use super::raw::{Raw, RawControl, RawLog, RawNotify, RawReauth, RawSchedule, RawServer, RawToken};
+use super::raw::{
+    Raw, RawControl, RawLog, RawNotify, RawParameter, RawReauth, RawSchedule, RawServer, RawSource,
+    RawToken,
+};
 use super::schema::{LOG_FORMATS, RENEWALS};
 use super::validate::is_plain_http;
 use crate::duration::show;
@@ -29,6 +33,8 @@ pub fn print(settings: &Settings) -> String {
     let inventories =
         inventories.map(|inventory| (inventory.name.clone(), raw_inventory(inventory, &general)));
     let notifies = settings.notifies.iter().map(|notify| (notify.name.clone(), raw_notify(notify)));
+    let profiles = settings.profiles.iter();
+    let profiles = profiles.map(|known| (known.profile.name.clone(), known.table.clone()));
     let raw = Raw {
         state_dir: Some(text(&settings.state_dir)),
         max_hooks: Some(settings.max_hooks.get()),
@@ -49,6 +55,7 @@ pub fn print(settings: &Settings) -> String {
         token: tokens.collect(),
         inventory: inventories.collect(),
         notify: notifies.collect(),
+        profile: profiles.collect(),
     };
     toml::to_string(&raw).expect("numbers, text and tables are always TOML")
 }
@@ -68,6 +75,8 @@ fn raw_server(server: &Server) -> RawServer {
     RawServer {
         url: Some(server.url.to_string()),
         allow_http: is_plain_http(&server.url).then_some(true),
+        profile: server.profile.as_ref().map(|profile| profile.name.clone()),
+        with: raw_parameters(&server.with),
         renewal: word(&RENEWALS, server.renewal),
         timeout: Some(show(server.timeout)),
         connect_timeout: Some(show(server.connect_timeout)),
@@ -105,7 +114,33 @@ fn raw_reauth(reauth: &Reauth) -> RawReauth {
                 KeySource::Credential(name) => raw.api_key_credential = Some(name.clone()),
             }
         }
-        ReauthMethod::Login { minutes, .. } => raw.minutes = Some(*minutes),
+        ReauthMethod::Login { with, minutes } => {
+            raw.login = Some(true);
+            raw.with = raw_parameters(with);
+            raw.minutes = Some(*minutes);
+        }
+    }
+    raw
+}
+
+fn raw_parameters(with: &BTreeMap<String, Parameter>) -> BTreeMap<String, RawParameter> {
+    let raw = |parameter: &Parameter| match parameter {
+        Parameter::Text(text) => RawParameter::Text(text.clone()),
+        Parameter::File(file) => RawParameter::Source(raw_source(&Source::File(file.clone()))),
+        Parameter::Credential(name) => {
+            RawParameter::Source(raw_source(&Source::Credential(name.clone())))
+        }
+        Parameter::Env(name) => RawParameter::Source(raw_source(&Source::Env(name.clone()))),
+    };
+    with.iter().map(|(name, parameter)| (name.clone(), raw(parameter))).collect()
+}
+
+fn raw_source(source: &Source) -> RawSource {
+    let mut raw = RawSource::default();
+    match source {
+        Source::File(file) => raw.file = Some(text(file)),
+        Source::Credential(name) => raw.credential = Some(name.clone()),
+        Source::Env(name) => raw.env = Some(name.clone()),
     }
     raw
 }
@@ -118,11 +153,9 @@ fn raw_token(token: &Token, general: &Schedule) -> RawToken {
         raw.env_name = Some(variable.clone());
         raw.env_group.clone_from(group);
     }
-    match &token.source {
-        Source::File(file) => raw.file = Some(text(file)),
-        Source::Credential(name) => raw.credential = Some(name.clone()),
-        Source::Env(name) => raw.env = Some(name.clone()),
-    }
+    RawSource { file: raw.file, credential: raw.credential, env: raw.env } =
+        raw_source(&token.source);
+    raw.refresh = token.refresh.as_ref().map(raw_source);
     raw
 }
 

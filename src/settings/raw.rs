@@ -26,6 +26,9 @@ pub(super) struct Raw {
     pub(super) inventory: BTreeMap<String, RawToken>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) notify: BTreeMap<String, RawNotify>,
+    /// Read by `profile::parse`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) profile: BTreeMap<String, toml::Table>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -60,6 +63,9 @@ pub(super) struct RawSchedule {
 pub(super) struct RawServer {
     pub(super) url: Option<String>,
     pub(super) allow_http: Option<bool>,
+    pub(super) profile: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) with: BTreeMap<String, RawParameter>,
     pub(super) renewal: Option<String>,
     pub(super) timeout: Option<String>,
     pub(super) connect_timeout: Option<String>,
@@ -76,12 +82,32 @@ pub(super) struct RawServer {
     pub(super) schedule: Option<RawSchedule>,
 }
 
+/// A parameter of a profile: a text, or its source.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(untagged)] // its errors do not matter: the schema has been checked
+pub(super) enum RawParameter {
+    Text(String),
+    Source(RawSource),
+}
+
+/// The source of a value. Exactly one key is present.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSource {
+    pub(super) file: Option<String>,
+    pub(super) credential: Option<String>,
+    pub(super) env: Option<String>,
+}
+
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawReauth {
     pub(super) command: Option<Vec<String>>,
     pub(super) api_key_file: Option<String>,
     pub(super) api_key_credential: Option<String>,
+    pub(super) login: Option<bool>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) with: BTreeMap<String, RawParameter>,
     pub(super) minutes: Option<u16>,
     pub(super) timeout: Option<String>,
     pub(super) delay: Option<String>,
@@ -105,6 +131,7 @@ pub(super) struct RawToken {
     pub(super) timeout: Option<String>,
     pub(super) credential: Option<String>,
     pub(super) env: Option<String>,
+    pub(super) refresh: Option<RawSource>,
     pub(super) env_file: Option<String>,
     pub(super) env_name: Option<String>,
     pub(super) env_group: Option<String>,

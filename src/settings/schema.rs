@@ -24,6 +24,11 @@ pub(super) enum Shape {
     Table(&'static [Field]),
     /// Tables with these keys and user-defined names.
     Named(&'static [Field]),
+    /// Parameters of a profile: user-defined names, each with a text or a table with the keys of
+    /// [`SOURCE`].
+    Parameters,
+    /// Profiles: tables with user-defined names, which `profile` checks.
+    Profiles,
 }
 
 /// The kind of a value.
@@ -63,6 +68,8 @@ pub(super) enum Kind {
     Events,
     /// Names of tokens, or patterns for them.
     TokenPatterns,
+    /// A parameter of a profile.
+    Parameter,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A duration in this range, both ends included.
@@ -135,6 +142,7 @@ pub(super) const ROOT: &[Field] = &[
     Field { name: "token", shape: Shape::Named(TOKEN) },
     Field { name: "inventory", shape: Shape::Named(INVENTORY) },
     Field { name: "notify", shape: Shape::Named(NOTIFY) },
+    Field { name: "profile", shape: Shape::Profiles },
 ];
 
 const LOG: &[Field] =
@@ -159,6 +167,8 @@ const SCHEDULE: &[Field] = &[
 const SERVER: &[Field] = &[
     value("url", Kind::Url),
     value("allow_http", Kind::Boolean),
+    value("profile", Kind::Reference),
+    PARAMETERS,
     value("renewal", Kind::Choice(&words(&RENEWALS))),
     value("timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)),
     value("connect_timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)),
@@ -177,10 +187,22 @@ const SERVER: &[Field] = &[
     Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
 ];
 
+/// Parameters of the profile's requests.
+const PARAMETERS: Field = Field { name: "with", shape: Shape::Parameters };
+
+/// The source of a value, if it is a table.
+pub(super) const SOURCE: &[Field] = &[
+    value("file", Kind::Path),
+    value("credential", Kind::Credential),
+    value("env", Kind::Variable),
+];
+
 const REAUTH: &[Field] = &[
     value("command", Kind::Command),
     value("api_key_file", Kind::Path),
     value("api_key_credential", Kind::Credential),
+    value("login", Kind::Boolean),
+    PARAMETERS,
     // The API's own limits.
     value("minutes", Kind::Integer(1, 1_440)),
     value("timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_HOOK)),
@@ -202,6 +224,7 @@ const TOKEN: &[Field] = &[
     value("file", Kind::Path),
     value("credential", Kind::Credential),
     value("env", Kind::Variable),
+    Field { name: "refresh", shape: Shape::Table(SOURCE) },
     value("env_file", Kind::AbsolutePath),
     value("env_name", Kind::ShellVariable),
     value("env_group", Kind::Group),
@@ -269,7 +292,7 @@ pub(super) fn kinds_of_key(name: &str) -> Vec<Kind> {
         for field in fields {
             match field.shape {
                 Shape::Value(kind) if field.name == name => kinds.push(kind),
-                Shape::Value(_) => {}
+                Shape::Value(_) | Shape::Parameters | Shape::Profiles => {}
                 Shape::Table(keys) | Shape::Named(keys) => collect(keys, name, kinds),
             }
         }
@@ -322,6 +345,7 @@ impl Kind {
                 | Self::Group
                 | Self::Url
                 | Self::Command
+                | Self::Parameter
         )
     }
 }

@@ -6,17 +6,18 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use config::{Map, Value};
+use config::{Map, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
 use super::collector::Collector;
-use super::finding::ConfigErrorKind;
+use super::finding::{ConfigErrorKind, WarningKind};
 use super::key_positions::{KeyPositions, join};
 use super::position::Position;
-use super::schema::{self, Field, ROOT, Shape};
+use super::schema::{self, Field, Kind, ROOT, SOURCE, Shape};
 use super::source::ConfigSources;
 use super::suggestions;
 use super::text;
+use crate::key_path::element;
 use crate::similarity::suggest;
 
 /// The valid keys of one source.
@@ -174,7 +175,9 @@ impl SchemaCheck<'_> {
                     checked
                 }
                 Shape::Table(keys) => self.child(&here, keys, value, position),
-                Shape::Named(keys) => self.named(name, keys, value, position),
+                Shape::Named(keys) => self.named(name, Some(keys), value, position),
+                Shape::Profiles => self.named(name, None, value, position),
+                Shape::Parameters => self.parameters(&here, value, position),
             };
             if let Some(checked) = checked {
                 right.insert(name.to_owned(), checked);
@@ -222,11 +225,93 @@ impl SchemaCheck<'_> {
         Some(Value::from(self.table(table, keys, path)))
     }
 
-    /// The tables of one section, `[section.NAME]`.
+    /// Parameters of a profile: texts, or tables with their sources.
+    fn parameters(&mut self, path: &str, value: &DeValue<'_>, position: Position) -> Option<Value> {
+        self.positions.record_table(path, position);
+        let Some(table) = value.as_table() else {
+            let (message, remedy) = suggestions::expected_parameters(path);
+            self.collector.error(position, ConfigErrorKind::WrongType, message, remedy);
+            return None;
+        };
+        let mut right = Layer::new();
+        for (key, value) in table {
+            let (name, value) = (key.get_ref().as_ref(), value.get_ref());
+            let (here, position) = (join(path, name), self.position(&key.span()));
+            if let Some((message, remedy)) = suggestions::parameter_name(name) {
+                let message = format!("`{here}` {message}");
+                self.collector.error(position, ConfigErrorKind::BadValue, message, remedy);
+                continue;
+            }
+            let checked = if value.is_table() {
+                self.child(&here, SOURCE, value, position)
+            } else {
+                self.positions.record_value(here.clone(), position);
+                let text = value.as_str().unwrap_or_default();
+                if let Some((message, remedy)) = suggestions::secret_parameter(&here, name, text) {
+                    self.collector.warning(position, WarningKind::LooksSecret, message, remedy);
+                }
+                self.collector.checked(name, &here, Kind::Parameter, value, position)
+            };
+            if let Some(checked) = checked {
+                right.insert(name.to_owned(), checked);
+            }
+        }
+        Some(Value::from(right))
+    }
+
+    /// A value of a profile as it is. Records the positions of the keys in it.
+    fn any(&mut self, path: &str, value: &DeValue<'_>, position: Position) -> Option<Value> {
+        let kind: ValueKind = match value {
+            DeValue::String(text) => text.as_ref().into(),
+            DeValue::Boolean(value) => (*value).into(),
+            DeValue::Integer(number) => {
+                match i64::from_str_radix(number.as_str(), number.radix()) {
+                    Ok(number) => number.into(),
+                    Err(_) => return self.unusable(path, "a number that is too large", position),
+                }
+            }
+            DeValue::Float(number) => match number.as_str().parse::<f64>() {
+                Ok(number) if number.is_finite() => number.into(),
+                _ => return self.unusable(path, "a number that is not finite", position),
+            },
+            DeValue::Datetime(_) => return self.unusable(path, "a date or time", position),
+            DeValue::Array(values) => {
+                let mut right = Vec::new();
+                for (index, value) in values.iter().enumerate() {
+                    let (path, position) = (element(path, index), self.position(&value.span()));
+                    self.positions.record_value(path.clone(), position);
+                    right.extend(self.any(&path, value.get_ref(), position));
+                }
+                right.into()
+            }
+            DeValue::Table(table) => {
+                let mut right = Layer::new();
+                for (key, value) in table {
+                    let name = key.get_ref().as_ref();
+                    let (path, position) = (join(path, name), self.position(&key.span()));
+                    self.positions.record_value(path.clone(), position);
+                    if let Some(value) = self.any(&path, value.get_ref(), position) {
+                        right.insert(name.to_owned(), value);
+                    }
+                }
+                right.into()
+            }
+        };
+        Some(Value::new(None, kind))
+    }
+
+    fn unusable(&mut self, path: &str, what: &str, position: Position) -> Option<Value> {
+        let message = format!("`{path}` must not be {what}");
+        let remedy = "write it in quotes";
+        self.collector.error(position, ConfigErrorKind::WrongType, message, remedy);
+        None
+    }
+
+    /// The tables of one section, `[section.NAME]`. `keys`: `None` for any keys.
     fn named(
         &mut self,
         section: &str,
-        keys: &'static [Field],
+        keys: Option<&'static [Field]>,
         value: &DeValue<'_>,
         position: Position,
     ) -> Option<Value> {
@@ -240,7 +325,8 @@ impl SchemaCheck<'_> {
             let (name, position) = (key.get_ref().as_ref(), self.position(&key.span()));
             let path = join(section, name);
             if !value.get_ref().is_table() {
-                let (message, remedy) = suggestions::expected_named_table(section, name, keys);
+                let (message, remedy) =
+                    suggestions::expected_named_table(section, name, keys.unwrap_or_default());
                 self.collector.error(position, ConfigErrorKind::WrongType, message, remedy);
                 self.positions.record_table(&path, position);
                 continue;
@@ -250,23 +336,37 @@ impl SchemaCheck<'_> {
                 self.collector.error(position, error.kind, message, error.remedy);
             }
             if self.may_define(section, &path, position) {
-                if let Some(checked) = self.child(&path, keys, value.get_ref(), position) {
+                if let Some(checked) = self.entry(&path, keys, value.get_ref(), position) {
                     right.insert(name.to_owned(), checked);
                 }
             } else {
                 // Errors in the second table are reported, but its keys are not merged with those
                 // of the first.
                 let positions = std::mem::take(self.positions);
-                self.child(&path, keys, value.get_ref(), position);
+                self.entry(&path, keys, value.get_ref(), position);
                 *self.positions = positions;
             }
         }
         Some(Value::from(right))
     }
 
+    fn entry(
+        &mut self,
+        path: &str,
+        keys: Option<&'static [Field]>,
+        value: &DeValue<'_>,
+        position: Position,
+    ) -> Option<Value> {
+        let Some(keys) = keys else {
+            self.positions.record_table(path, position);
+            return self.any(path, value, position);
+        };
+        self.child(path, keys, value, position)
+    }
+
     /// Whether `[section.NAME]` may be defined at `position`; reports an error if not.
     /// - A token or inventory may be defined in one file only.
-    /// - For a server or re-auth, files in `conf.d` may change keys of the main file, but not of
+    /// - For a server, re-auth, receiver of events or profile, files in `conf.d` may change keys of the main file, but not of
     ///   each other.
     fn may_define(&mut self, section: &str, path: &str, position: Position) -> bool {
         let Some(earlier) = self.definitions.insert(path.to_owned(), position) else { return true };

@@ -39,6 +39,9 @@ pub(super) fn expected(kind: Kind) -> String {
         | Kind::Hosts
         | Kind::Events
         | Kind::TokenPatterns => "a list of strings".to_owned(),
+        Kind::Parameter => {
+            "text in quotes, or a table with `file`, `credential` or `env`".to_owned()
+        }
         Kind::Choice(words) => format!("one of {}", quoted_list(words)),
         Kind::Duration(..) => "a duration with its unit, in quotes".to_owned(),
         Kind::Fraction => "a number from 0 to 1".to_owned(),

@@ -41,6 +41,43 @@ pub(super) fn expected_table(path: &str) -> (String, String) {
     (format!("`{path}` must be a table"), format!("write [{path}] on a line, and its keys below"))
 }
 
+/// Message and remedy for a value at `path`, where the parameters of a profile are required.
+pub(super) fn expected_parameters(path: &str) -> (String, &'static str) {
+    let remedy = "write with = { NAME = \"text\", OTHER = { file = \"/path\" } }";
+    (format!("`{path}` must be a table of parameters"), remedy)
+}
+
+/// Message, which continues a sentence, and remedy if no parameter can be called `name`.
+pub(super) fn parameter_name(name: &str) -> Option<(&'static str, &'static str)> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if matches!(name, "token" | "refresh" | "minutes") {
+        let message = "has the name of a placeholder with a meaning of its own";
+        return Some((message, "choose another name, in the profile too"));
+    }
+    if name.is_empty() || !name.chars().all(fits) {
+        let message = "is no name of a parameter";
+        return Some((message, "a name has lower-case letters, digits and `_`"));
+    }
+    None
+}
+
+/// Warning for the parameter `name` at `path` if its text is probably a secret.
+pub(super) fn secret_parameter(path: &str, name: &str, text: &str) -> Option<(String, String)> {
+    // An ID, such as Vault's `role_id`, is often a UUID, and no secret.
+    let is_id = name == "id" || name.ends_with("_id");
+    let is_secret = !is_id && !text.is_empty() && (names_a_secret(name) || looks_secret(text));
+    is_secret.then(|| {
+        let message = format!(
+            "`{path}` is probably a secret, and everyone who may read this file can see it"
+        );
+        let remedy = format!(
+            "put it into a file or a systemd credential: {name} = {{ file = \"/path\" }} or \
+             {name} = {{ credential = \"NAME\" }}"
+        );
+        (message, remedy)
+    })
+}
+
 /// Message and remedy for a section that does not consist of named tables.
 pub(super) fn expected_named_tables(section: &str, is_list: bool) -> (String, String) {
     if is_list {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::schema::{Field, Kind, ROOT, Shape};
+use crate::profile::keys::{CALL, Content, Key, PROFILE};
 
 /// Every key of the schema, as `table key`, with an example of a value.
 fn keys(fields: &[Field], table: &str) -> Vec<(String, &'static str, &'static str)> {
@@ -13,6 +14,9 @@ fn keys(fields: &[Field], table: &str) -> Vec<(String, &'static str, &'static st
             Shape::Table(inner) if table.is_empty() => all.extend(keys(inner, field.name)),
             Shape::Table(inner) => all.extend(keys(inner, &format!("{table}.{}", field.name))),
             Shape::Named(inner) => all.extend(keys(inner, &format!("{}.x", field.name))),
+            Shape::Parameters => all.push((table.to_owned(), field.name, "{ a = \"text\" }")),
+            // Any table is a raw profile.
+            Shape::Profiles => {}
         }
     }
     all
@@ -31,6 +35,7 @@ fn example(kind: Kind) -> &'static str {
         | Kind::Filter
         | Kind::Url
         | Kind::Address
+        | Kind::Parameter
         | Kind::Choice(_)
         | Kind::Duration(..) => "\"text\"",
         Kind::Command
@@ -73,9 +78,22 @@ fn the_shipped_file_shows_every_key_of_the_schema() {
     }
     let missing: Vec<String> = keys(ROOT, "")
         .into_iter()
-        .filter(|(table, ..)| !table.ends_with(".schedule")) // shown once, as [schedule]
+        // Shown once, as [schedule] and as an inline table.
+        .filter(|(table, ..)| !table.ends_with(".schedule") && !table.ends_with(".refresh"))
         .map(|(table, key, _)| format!("{table} {key}"))
+        .chain(["token.x refresh".to_owned()])
         .filter(|key| !shown.contains(key))
         .collect();
+    assert!(missing.is_empty(), "not in the shipped file: {missing:?}");
+    let shown_in_profiles: BTreeSet<&str> = shown
+        .iter()
+        .filter_map(|shown| shown.split_once(' '))
+        .filter(|(table, _)| table.starts_with("profile.x"))
+        .map(|(_, key)| key)
+        .collect();
+    let is_call = |key: &&Key| matches!(key.content, Content::Call);
+    let of_profiles = PROFILE.iter().filter(|key| !is_call(key)).chain(CALL);
+    let missing: Vec<&str> =
+        of_profiles.map(|key| key.name).filter(|key| !shown_in_profiles.contains(key)).collect();
     assert!(missing.is_empty(), "not in the shipped file: {missing:?}");
 }

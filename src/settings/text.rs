@@ -37,6 +37,12 @@ pub(super) fn check(key: &str, kind: Kind, text: &str) -> Result<(), SettingErro
                 format!("write {key} = \"quotes-app\""),
             ))
         }
+        Kind::Parameter if text.is_empty() || text.contains(char::is_control) => {
+            Err(invalid_value(
+                "is empty or contains a control character",
+                format!("write {key} = \"...\", or {key} = {{ file = \"/path\" }} for a secret"),
+            ))
+        }
         Kind::Url => url(text),
         Kind::Filter => filter(text),
         Kind::Address => text.parse::<SocketAddr>().map(drop).map_err(|_| {

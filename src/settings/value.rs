@@ -214,6 +214,9 @@ fn wrong_type(key: &str, kind: Kind, value: &DeValue<'_>) -> SettingError {
         (Kind::Hosts, _) => example_of_hosts(key),
         (Kind::Events, _) => example_of_events(key),
         (Kind::TokenPatterns, _) => example_of_token_patterns(key),
+        (Kind::Parameter, _) => {
+            format!("write {key} = {{ file = \"/path\" }}, or {key} = \"...\" if it is no secret")
+        }
         (Kind::Choice(words), _) => format!("write {key} = {:?}", words[0]),
         _ => format!("write it in quotes: {key} = \"...\""),
     };

@@ -1,11 +1,13 @@
 //! `env_file` of a `[token.NAME]`, with `env_name` and `env_group`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::super::finding::ConfigErrorKind;
 use super::super::key_positions::join;
-use super::super::model::{EnvFile, InventorySource, KeySource, ReauthMethod, Settings, Source};
+use super::super::model::{
+    EnvFile, InventorySource, KeySource, Parameter, ReauthMethod, Settings, Source,
+};
 use super::super::raw::RawToken;
 use super::Validator;
 
@@ -28,6 +30,11 @@ impl Validator<'_> {
             return;
         }
         let mut files = named_files(settings);
+        for token in &settings.tokens {
+            if let Some(Source::File(path)) = &token.refresh {
+                files.insert(path, join(&join("token", &token.name), "refresh"));
+            }
+        }
         for token in &settings.tokens {
             let Some(EnvFile { path, .. }) = &token.env_file else { continue };
             let table = join("token", &token.name);
@@ -56,7 +63,7 @@ fn default_variable(name: &str) -> String {
 }
 
 /// The files that the configuration names, `env_file` aside, with their keys.
-fn named_files(settings: &Settings) -> HashMap<&Path, String> {
+pub(super) fn named_files(settings: &Settings) -> HashMap<&Path, String> {
     fn file(source: &KeySource) -> Option<&PathBuf> {
         match source {
             KeySource::File(path) => Some(path),
@@ -77,10 +84,16 @@ fn named_files(settings: &Settings) -> HashMap<&Path, String> {
         files.extend(
             named.into_iter().filter_map(|(key, path)| Some((&**path?, join(&table, key)))),
         );
+        add_parameters(&table, &server.with, &mut files);
     }
     for reauth in &settings.reauths {
-        if let ReauthMethod::ApiKey { key: KeySource::File(path), .. } = &reauth.method {
-            files.insert(path, join(&join("reauth", &reauth.name), "api_key_file"));
+        let table = join("reauth", &reauth.name);
+        match &reauth.method {
+            ReauthMethod::ApiKey { key: KeySource::File(path), .. } => {
+                files.insert(path, join(&table, "api_key_file"));
+            }
+            ReauthMethod::Login { with, .. } => add_parameters(&table, with, &mut files),
+            ReauthMethod::ApiKey { .. } | ReauthMethod::Command(_) => {}
         }
     }
     for inventory in &settings.inventories {
@@ -96,8 +109,21 @@ fn named_files(settings: &Settings) -> HashMap<&Path, String> {
     files
 }
 
+/// Adds the files in `with` of `table`.
+fn add_parameters<'a>(
+    table: &str,
+    with: &'a BTreeMap<String, Parameter>,
+    files: &mut HashMap<&'a Path, String>,
+) {
+    for (name, parameter) in with {
+        if let Parameter::File(path) = parameter {
+            files.insert(path, join(&join(table, "with"), name));
+        }
+    }
+}
+
 /// The key of the inventory that takes each file in the folder of `path` as a token.
-fn folder_of_tokens(path: &Path, settings: &Settings) -> Option<String> {
+pub(super) fn folder_of_tokens(path: &Path, settings: &Settings) -> Option<String> {
     let inventory = settings.inventories.iter().find(|inventory| match &inventory.source {
         InventorySource::Dir(folder) => path.parent() == Some(folder),
         InventorySource::File { .. } | InventorySource::Command { .. } => false,

@@ -7,9 +7,11 @@ mod env_file;
 mod inventory;
 mod keep_alive;
 mod notify;
+mod profile;
 mod reauth;
 mod schedule;
 mod server;
+mod session;
 mod token;
 
 use std::collections::{BTreeMap, HashSet};
@@ -73,13 +75,18 @@ pub(super) fn validate(
         .collect();
     let state_dir = PathBuf::from(state_dir.unwrap_or_else(|| STATE_DIR.to_owned()));
     let socket = given.socket.map(|socket| state_dir.join(socket));
+    let profiles = validator.profiles(raw);
     let settings = Settings {
         max_hooks: at_least_one(raw.max_hooks, MAX_HOOKS),
         keep_removed: duration_or(raw.keep_removed.as_deref(), KEEP_REMOVED),
         log: log(&raw.log),
         control: control(&raw.control, socket),
         state_dir,
-        servers: raw.server.iter().filter_map(|(name, raw)| validator.server(name, raw)).collect(),
+        servers: raw
+            .server
+            .iter()
+            .filter_map(|(name, raw)| validator.server(name, raw, &profiles))
+            .collect(),
         reauths: raw.reauth.iter().filter_map(|(name, raw)| validator.reauth(name, raw)).collect(),
         tokens: raw
             .token
@@ -92,7 +99,9 @@ pub(super) fn validate(
             .filter_map(|(name, inventory)| validator.inventory(name, inventory, raw, &schedules))
             .collect(),
         notifies: raw.notify.iter().filter_map(|(name, raw)| validator.notify(name, raw)).collect(),
+        profiles,
     };
+    validator.check_sessions(&settings, raw);
     validator.reject_shared_env_files(&settings);
     validator.warn_unused(raw, &settings);
     if raw.inventory.is_empty() {
@@ -256,6 +265,15 @@ impl Validator<'_> {
                 .filter(|name| !reauths.contains(name))
                 .map(|name| join("reauth", name)),
         );
+        let named: HashSet<_> =
+            raw.server.values().filter_map(|server| server.profile.as_ref()).collect();
+        let profiles = raw.profile.keys().filter(|name| !named.contains(name));
+        for path in profiles.map(|name| join("profile", name)) {
+            let message = format!("no server uses [{path}]");
+            let remedy = "write it as `profile` of a [server.NAME], or remove it";
+            let position = self.table_position(&path);
+            self.collector.warning(position, WarningKind::Unused, message, remedy);
+        }
         for path in unused {
             let message = format!("no token uses [{path}]");
             let remedy = "use it in a token or an inventory, or remove it";

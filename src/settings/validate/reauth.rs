@@ -26,8 +26,14 @@ const WINDOW: Duration = Duration::from_secs(3_600);
 impl Validator<'_> {
     pub(super) fn reauth(&mut self, name: &str, raw: &RawReauth) -> Option<Reauth> {
         let table = join("reauth", name);
-        let one =
-            self.require_exactly_one(&table, &["command", "api_key_file", "api_key_credential"]);
+        let methods = ["command", "api_key_file", "api_key_credential", "login"];
+        let one = self.require_exactly_one(&table, &methods);
+        self.reject_unless_beside(&table, "with", &["login"]);
+        if raw.login == Some(false) {
+            let message = format!("`{}` is false", join(&table, "login"));
+            let remedy = "write login = true, or another way to a new value in place of it";
+            self.error((&table, "login"), ConfigErrorKind::BadValue, message, remedy);
+        }
         if one && self.is_present(&table, "command") && self.is_present(&table, "minutes") {
             self.error(
                 (&table, "minutes"),
@@ -43,6 +49,9 @@ impl Validator<'_> {
             (Some(command), _, _) => ReauthMethod::Command(command.clone()),
             (_, Some(file), _) => api_key(KeySource::File(file.into())),
             (_, _, Some(credential)) => api_key(KeySource::Credential(credential.clone())),
+            (None, None, None) if raw.login == Some(true) => {
+                ReauthMethod::Login { with: self.parameters(&table, &raw.with), minutes }
+            }
             (None, None, None) => return None,
         };
         let timeout = duration_or(raw.timeout.as_deref(), TIMEOUT);

@@ -10,10 +10,9 @@ use crate::lifecycle::Renewal;
 
 use super::super::finding::{ConfigErrorKind, WarningKind};
 use super::super::key_positions::join;
-use super::super::model::{ClientCertificate, KeySource, Server};
+use super::super::model::{ClientCertificate, ConfiguredProfile, KeySource, Server};
 use super::super::raw::RawServer;
-use super::super::schema::RENEWALS;
-use super::{Validator, at_least_one, chosen, duration_or};
+use super::{Validator, at_least_one, duration_or};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,7 +22,12 @@ const MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::new(64).unwrap();
 const RATE_LIMIT: NonZeroU32 = NonZeroU32::new(500).unwrap();
 
 impl Validator<'_> {
-    pub(super) fn server(&mut self, name: &str, raw: &RawServer) -> Option<Server> {
+    pub(super) fn server(
+        &mut self,
+        name: &str,
+        raw: &RawServer,
+        profiles: &[ConfiguredProfile],
+    ) -> Option<Server> {
         let table = join("server", name);
         let url = raw.url.as_deref().and_then(|url| Url::parse(url).ok());
         let Some(url) = url else {
@@ -34,8 +38,9 @@ impl Validator<'_> {
             self.plain_http(&table, raw.allow_http == Some(true));
         }
         let default = with_defaults(name, url);
-        Some(Server {
-            renewal: chosen(raw.renewal.as_deref(), &RENEWALS).unwrap_or(default.renewal),
+        let profile = self.server_profile(&table, raw, profiles);
+        let server = Server {
+            renewal: self.renewal(&table, raw, profile.as_deref()),
             timeout: duration_or(raw.timeout.as_deref(), default.timeout),
             connect_timeout: duration_or(raw.connect_timeout.as_deref(), default.connect_timeout),
             max_in_flight: at_least_one(raw.max_in_flight, default.max_in_flight),
@@ -44,8 +49,12 @@ impl Validator<'_> {
             client_certificate: self.client_certificate(&table, raw),
             proxy: raw.proxy.as_deref().and_then(|proxy| Url::parse(proxy).ok()),
             proxy_credentials: self.proxy_credentials(&table, raw),
+            profile,
+            with: self.parameters(&table, &raw.with),
             ..default
-        })
+        };
+        self.check_server_parameters(&server, raw);
+        Some(server)
     }
 
     fn client_certificate(&mut self, table: &str, raw: &RawServer) -> Option<ClientCertificate> {

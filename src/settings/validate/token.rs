@@ -27,9 +27,12 @@ impl Validator<'_> {
             (_, _, Some(variable)) => Source::Env(variable.clone()),
             (None, None, None) => return None,
         };
+        let refresh = token.refresh.as_ref();
+        let refresh =
+            refresh.and_then(|raw| self.source(&join(&join("token", name), "refresh"), raw));
         let env_file = self.env_file(name, token);
         let metrics = token.metrics.unwrap_or(false);
-        Some(Token { name: name.to_owned(), source, refresh: None, env_file, keep_alive, metrics })
+        Some(Token { name: name.to_owned(), source, refresh, env_file, keep_alive, metrics })
     }
 
     /// Warns about tokens with the same source.

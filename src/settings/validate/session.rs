@@ -1,0 +1,220 @@
+//! Whether servers, logins and refresh tokens of tokens and inventories fit together.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use crate::profile::Profile;
+
+use super::super::finding::ConfigErrorKind;
+use super::super::key_positions::join;
+use super::super::model::{
+    KeepAlive, Parameter, Reauth, ReauthMethod, Server, Settings, Source, Token,
+};
+use super::super::raw::Raw;
+use super::Validator;
+use super::env_file::{folder_of_tokens, named_files};
+use super::profile::{NATIVE, add};
+
+/// A server, with a login that its tokens use.
+struct Login<'a> {
+    server: &'a Server,
+    reauth: &'a Reauth,
+    with: &'a BTreeMap<String, Parameter>,
+    /// `[token.NAME]` or `[inventory.NAME]`, the first that uses both.
+    table: String,
+}
+
+impl Validator<'_> {
+    /// Checks each server with each of its logins, and the refresh token of each token.
+    pub(super) fn check_sessions(&mut self, settings: &Settings, raw: &Raw) {
+        let servers: HashMap<&str, &Server> =
+            settings.servers.iter().map(|server| (server.name.as_str(), server)).collect();
+        let reauths: HashMap<&str, &Reauth> =
+            settings.reauths.iter().map(|reauth| (reauth.name.as_str(), reauth)).collect();
+        let (mut seen, mut used, mut logins) = (HashSet::new(), BTreeSet::new(), Vec::new());
+        let tokens = settings.tokens.iter().map(|token| ("token", &token.name, &token.keep_alive));
+        let inventories = settings.inventories.iter();
+        let inventories =
+            inventories.map(|inventory| ("inventory", &inventory.name, &inventory.keep_alive));
+        for (section, name, keep_alive) in tokens.chain(inventories) {
+            let Some(server) = servers.get(keep_alive.server.as_str()).copied() else { continue };
+            // A profile with errors.
+            let named = raw.server.get(&server.name).and_then(|raw| raw.profile.as_deref());
+            if server.profile.is_none() && named.is_some_and(|name| name != NATIVE) {
+                continue;
+            }
+            used.insert(server.name.as_str());
+            self.check_revocation(&join(section, name), keep_alive, server);
+            let reauth = keep_alive.reauth.as_deref().and_then(|name| reauths.get(name).copied());
+            let Some(reauth) = reauth else { continue };
+            if seen.insert((server.name.as_str(), reauth.name.as_str())) {
+                logins.extend(self.login(join(section, name), server, reauth));
+            }
+        }
+        self.check_logins(&logins);
+        for name in used {
+            self.warn_assumed(servers[name]);
+        }
+        for token in &settings.tokens {
+            if let Some(server) = servers.get(token.keep_alive.server.as_str()) {
+                self.check_refresh(token, server, raw);
+            }
+        }
+        self.reject_shared_refresh_tokens(settings);
+    }
+
+    fn check_revocation(&mut self, table: &str, keep_alive: &KeepAlive, server: &Server) {
+        let Some(profile) = &server.profile else { return };
+        if keep_alive.revoke_on_shutdown && profile.revoke.is_none() {
+            let key = join(table, "revoke_on_shutdown");
+            let message =
+                format!("`{key}` has no effect: the profile {:?} has no `revoke`", profile.name);
+            let remedy = "remove it, or add `revoke` to the profile";
+            self.error((table, "revoke_on_shutdown"), ConfigErrorKind::Conflict, message, remedy);
+        }
+    }
+
+    /// The login of `reauth` on `server`; `None` if it is a command, or impossible.
+    fn login<'a>(
+        &mut self,
+        table: String,
+        server: &'a Server,
+        reauth: &'a Reauth,
+    ) -> Option<Login<'a>> {
+        let native = join("server", &server.name);
+        let (message, remedy) = match (&reauth.method, server.profile.as_deref()) {
+            (ReauthMethod::Login { with, .. }, Some(Profile { login: Some(_), .. })) => {
+                return Some(Login { server, reauth, with, table });
+            }
+            (ReauthMethod::Command(_), _) | (ReauthMethod::ApiKey { .. }, None) => return None,
+            (ReauthMethod::Login { .. }, Some(profile)) => (
+                format!("logs in by the server's profile, but {:?} has no `login`", profile.name),
+                "add `login` to the profile, or use a `command`".to_owned(),
+            ),
+            (ReauthMethod::Login { .. }, None) => (
+                format!("logs in by the server's profile, but [{native}] has no `profile`"),
+                "use `api_key_file` or `api_key_credential`, or add `profile` to the server"
+                    .to_owned(),
+            ),
+            (ReauthMethod::ApiKey { .. }, Some(profile)) => (
+                format!("has an API key, but [{native}] has the profile {:?}", profile.name),
+                format!(
+                    "write login = true in [{}], with the parameters of the login in `with`",
+                    join("reauth", &reauth.name)
+                ),
+            ),
+        };
+        let message = format!("`{}`: {:?} {message}", join(&table, "reauth"), reauth.name);
+        self.error((&table, "reauth"), ConfigErrorKind::Conflict, message, remedy);
+        None
+    }
+
+    /// Checks that logins have the parameters that they need, and no others.
+    fn check_logins(&mut self, logins: &[Login<'_>]) {
+        let mut known: BTreeMap<&str, (BTreeSet<&str>, &Login<'_>)> = BTreeMap::new();
+        for login in logins {
+            let Login { server, reauth, with, table } = login;
+            let Some(profile) = server.profile.as_deref() else { continue };
+            let needed = profile.login.iter().flat_map(|call| call.parameters());
+            let (of_all, _) = known.entry(&reauth.name).or_insert_with(|| (BTreeSet::new(), login));
+            let method = join("reauth", &reauth.name);
+            for name in needed {
+                of_all.insert(name);
+                let is_present = |table: &str| self.is_present(&join(table, "with"), name);
+                let server = join("server", &server.name);
+                if with.contains_key(name) || is_present(&method) || is_present(&server) {
+                    continue;
+                }
+                let message = format!(
+                    "[{method}] has no parameter `{name}`, which `login` of the profile {:?} needs \
+                     for [{table}]",
+                    profile.name
+                );
+                self.error((&method, "with"), ConfigErrorKind::Missing, message, add(name));
+            }
+        }
+        for (name, (known, Login { server, with, .. })) in known {
+            let profile = server.profile.as_ref().map_or("", |profile| &profile.name);
+            self.reject_unused_parameters(&join("reauth", name), with, &known, profile);
+        }
+    }
+
+    /// Checks that a token has a refresh token if, and only if, it can be used.
+    fn check_refresh(&mut self, token: &Token, server: &Server, raw: &Raw) {
+        let table = join("token", &token.name);
+        let key = join(&table, "refresh");
+        let Some(profile) = &server.profile else {
+            let named = raw.server.get(&server.name).and_then(|raw| raw.profile.as_deref());
+            if named.is_none_or(|name| name == NATIVE) && token.refresh.is_some() {
+                let message = format!(
+                    "`{key}` has no effect: [{}] has no `profile` with refresh tokens",
+                    join("server", &server.name)
+                );
+                let remedy = "remove it, or add a `profile` such as \"oauth2\" to the server";
+                self.error((&table, "refresh"), ConfigErrorKind::Conflict, message, remedy);
+            }
+            return;
+        };
+        let renews_with_it = profile.renews_with_refresh_token();
+        if token.refresh.is_some() && !renews_with_it {
+            let message = format!(
+                "`{key}` has no effect: the profile {:?} does not renew with a refresh token",
+                profile.name
+            );
+            self.error((&table, "refresh"), ConfigErrorKind::Conflict, message, "remove it");
+        }
+        if renews_with_it && profile.query.is_none() && !self.is_present(&table, "refresh") {
+            let message = format!(
+                "[{table}] has no `refresh`, but the profile {:?} can only renew with a refresh \
+                 token",
+                profile.name
+            );
+            let remedy = "add refresh = { file = \"/path\" }";
+            self.error((&table, "refresh"), ConfigErrorKind::Missing, message, remedy);
+        }
+    }
+
+    /// Rejects refresh tokens whose source is also that of something else: two renewals with one
+    /// refresh token can end the whole family of tokens, and its file is overwritten.
+    fn reject_shared_refresh_tokens(&mut self, settings: &Settings) {
+        if settings.tokens.iter().all(|token| token.refresh.is_none()) {
+            return;
+        }
+        let mut sources: HashMap<Source, String> = named_files(settings)
+            .into_iter()
+            .map(|(path, key)| (Source::File(path.to_owned()), key))
+            .collect();
+        for token in &settings.tokens {
+            let table = join("token", &token.name);
+            match &token.source {
+                Source::File(_) => {}
+                Source::Credential(_) => {
+                    sources.insert(token.source.clone(), join(&table, "credential"));
+                }
+                Source::Env(_) => {
+                    sources.insert(token.source.clone(), join(&table, "env"));
+                }
+            }
+            if let Some(file) = &token.env_file {
+                sources.insert(Source::File(file.path.clone()), join(&table, "env_file"));
+            }
+        }
+        for token in &settings.tokens {
+            let Some(refresh) = &token.refresh else { continue };
+            let table = join("token", &token.name);
+            let key = join(&table, "refresh");
+            let other = sources.insert(refresh.clone(), key.clone());
+            let folder = || match refresh {
+                Source::File(path) => folder_of_tokens(path, settings),
+                Source::Credential(_) | Source::Env(_) => None,
+            };
+            let Some(other) = other.or_else(folder) else { continue };
+            self.error(
+                (&table, "refresh"),
+                ConfigErrorKind::Conflict,
+                format!("`{key}` is already used by `{other}`"),
+                "give the refresh token a source of its own: it is replaced at each renewal, and \
+                 a second use of it can end all tokens that came from it",
+            );
+        }
+    }
+}
