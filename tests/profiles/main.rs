@@ -4,10 +4,18 @@
 //! out. `tests/profiles/install` says where the servers come from.
 
 mod assumptions;
+mod etcd;
+#[path = "../chaos/kill.rs"]
+#[allow(dead_code, reason = "the chaos suite uses all of it, these tests a part")]
+mod kill;
 #[path = "../chaos/observe.rs"]
 #[allow(dead_code, reason = "the chaos suite uses all of it, these tests a part")]
 mod observe;
+mod oidc;
+mod openbao;
+mod scenario;
 mod servers;
 #[path = "../daemon/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the daemon's tests use all of it, these a part")]
 mod support;
+mod zabbix;

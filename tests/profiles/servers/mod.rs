@@ -13,7 +13,7 @@ use serde_json::Value;
 pub(crate) use self::etcd::Etcd;
 pub(crate) use self::oidc::{CLIENT, Oidc};
 pub(crate) use self::openbao::OpenBao;
-pub(crate) use self::zabbix::Zabbix;
+pub(crate) use self::zabbix::{USER, Zabbix};
 use crate::support::seconds;
 
 /// A server whose values a scenario keeps alive.

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use crate::support::{PATIENCE, millis};
 
-/// A folder for a server's data and its log. PostgreSQL writes there as an ordinary user.
+/// A folder for a server's data and its log.
 pub(super) fn folder() -> TempDir {
     tempfile::Builder::new().prefix("server").tempdir().expect("a folder")
 }
