@@ -13,6 +13,7 @@ mod kill;
 mod observe;
 mod oidc;
 mod openbao;
+mod probes;
 mod scenario;
 mod servers;
 #[path = "../daemon/support/mod.rs"]

@@ -17,6 +17,7 @@ pub(crate) struct OpenBao {
     process: Process,
     _folder: TempDir,
     unseal: String,
+    root: String,
     /// What a login sends.
     pub(crate) role_id: String,
     pub(crate) secret_id: String,
@@ -47,6 +48,7 @@ impl OpenBao {
             process,
             _folder: folder,
             unseal: String::new(),
+            root: String::new(),
             role_id: String::new(),
             secret_id: String::new(),
         };
@@ -59,8 +61,9 @@ impl OpenBao {
         let shares = json!({"secret_shares": 1, "secret_threshold": 1});
         let keys = self.call("sys/init", "", Some(shares)).await;
         self.unseal = text(&keys, "/keys_base64/0");
-        let root = text(&keys, "/root_token");
+        self.root = text(&keys, "/root_token");
         self.serves().await;
+        let root = self.root.clone();
         self.call("sys/auth/approle", &root, Some(json!({"type": "approle"}))).await;
         let role = json!({"token_ttl": "12s", "token_max_ttl": "40s"});
         self.call("auth/approle/role/keeper", &root, Some(role)).await;
@@ -104,6 +107,12 @@ impl OpenBao {
     pub(crate) async fn log_in(&self) -> String {
         let body = json!({"role_id": self.role_id, "secret_id": self.secret_id});
         text(&self.call("auth/approle/login", "", Some(body)).await, "/auth/client_token")
+    }
+
+    /// An alive value that may not even be looked up.
+    pub(crate) async fn forbidden(&self) -> String {
+        let rights = json!({"no_default_policy": true, "policies": ["none"]});
+        text(&self.call("auth/token/create", &self.root, Some(rights)).await, "/auth/client_token")
     }
 }
 
