@@ -115,6 +115,8 @@ names! {
     ReauthExhausted, "reauth_exhausted", Error, "614a949243a14f2b9e64460954d6a4a7";
     /// A new value or state could not be written; the daemon retries.
     StoreFailed, "store_failed", Error, "71c326cd7bcb4f38bf7ede4318dfa882";
+    /// The server rejected a refresh token, while the token that it renews lives.
+    RefreshTokenRejected, "refresh_token_rejected", Error, "5d1f0c7a9b6e4e2f8a3c41d7be90625a";
     /// An event could not be delivered to a `[notify.NAME]`.
     NotifyFailed, "notify_failed", Error, "9119239fdb164d01b4310e25b009a4c4";
     /// An operator's request was accepted.
@@ -190,6 +192,7 @@ mod tests {
                 "reauth_failed",
                 "reauth_exhausted",
                 "store_failed",
+                "refresh_token_rejected",
                 "notify_failed",
             ]
         );

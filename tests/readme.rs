@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokenkeep::event_log::EventName;
 use tokenkeep::hook::{Invocation, run};
-use tokenkeep::settings::load;
+use tokenkeep::settings::{Warning, WarningKind, load};
 use toml::Table;
 
 const README: &str = include_str!("../README.md");
@@ -18,6 +18,7 @@ const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 const EVENTS: &str = include_str!("../docs/events.md");
 const HOOKS: &str = include_str!("../docs/hooks.md");
 const INSTALLATION: &str = include_str!("../docs/installation.md");
+const PROFILES: &str = include_str!("../docs/profiles.md");
 
 /// A page of the documentation.
 struct Page {
@@ -103,7 +104,8 @@ fn plan() -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The example with the servers, re-authentication methods and tokens that an excerpt leaves out.
+/// The example with the servers, re-authentication methods, tokens and users of profiles that an
+/// excerpt leaves out.
 fn completed(example: &str) -> String {
     let parsed: Table = example.parse().unwrap_or_else(|error| panic!("{example}{error}"));
     let tables = |kind: &str| {
@@ -121,6 +123,14 @@ fn completed(example: &str) -> String {
     }
     for name in named("reauth").difference(&defined("reauth")) {
         text += &format!("[reauth.{name}]\ncommand = [\"/bin/true\"]\n");
+    }
+    let used: BTreeSet<_> =
+        tables("server").filter_map(|(_, server)| server.get("profile")?.as_str()).collect();
+    for name in defined("profile").difference(&used) {
+        text += &format!(
+            "[server.{name}]\nurl = \"https://s.example\"\nprofile = \"{name}\"\n\
+             [token.{name}]\nserver = \"{name}\"\nenv = \"OF_PROFILE\"\n"
+        );
     }
     let unused: Vec<_> = defined("reauth").difference(&named("reauth")).copied().collect();
     let patterns = tables("notify").filter_map(|(_, entry)| entry.get("tokens")?.as_array());
@@ -143,7 +153,7 @@ fn completed(example: &str) -> String {
 }
 
 #[test]
-fn every_example_of_a_configuration_loads_without_a_warning() {
+fn every_example_of_a_configuration_loads_without_an_unexpected_warning() {
     let examples: Vec<_> = user_pages().flat_map(|page| blocks(&page.text, "toml")).collect();
     assert!(examples.len() >= 12, "{}", examples.len());
     for example in examples {
@@ -153,7 +163,25 @@ fn every_example_of_a_configuration_loads_without_a_warning() {
         fs::write(&path, &text).unwrap();
         let loaded =
             load(&path, std::iter::empty()).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
-        assert!(loaded.warnings.is_empty(), "{text}\n{:?}", loaded.warnings);
+        // A life that a profile assumes is always a warning.
+        let is_expected = |warning: &Warning| warning.kind == WarningKind::AssumedLife;
+        assert!(loaded.warnings.iter().all(is_expected), "{text}\n{:?}", loaded.warnings);
+    }
+}
+
+#[test]
+fn page_of_profiles_names_each_profile() {
+    let rows = rows(PROFILES, "| profile |");
+    let listed: Vec<_> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
+    assert_eq!(listed, tokenkeep::profile::BUILTIN.map(|profile| profile.name));
+    for entry in fs::read_dir("contrib/profiles").unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(PROFILES.contains(&format!("`{name}`")), "{name}");
+        let text = fs::read_to_string(&path).unwrap();
+        let untried = "# from the vendor's documentation, not tried on a server\n";
+        assert!(text.starts_with(untried), "{name}");
+        assert!(text.contains(&format!("\n[profile.{name}]\n")), "{name}");
     }
 }
 

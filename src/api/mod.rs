@@ -84,7 +84,11 @@ struct Inner {
     connect_timeout: Duration,
     /// Whether a renewal on this server has replaced a value.
     replaces_values: AtomicBool,
+    explain: Option<Explain>,
 }
+
+/// Receives the name of a call of a profile, and an explanation of its response in one line.
+type Explain = fn(&str, &str);
 
 /// Result of [`Client::renew`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +173,18 @@ impl Client {
     ///
     /// As for [`new`](Self::new).
     pub fn with_limits(server: &Server, limits: ConnectionLimits) -> Result<Self, ClientError> {
-        Self::from_materials(server, Materials::read(server)?, limits)
+        Self::from_materials(server, Materials::read(server)?, limits, None)
+    }
+
+    /// A client that explains each response of a server with a profile: it passes the name of the
+    /// call and one line to `explain`. The line contains no secret.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn explaining(server: &Server, explain: Explain) -> Result<Self, ClientError> {
+        let materials = Materials::read(server)?;
+        Self::from_materials(server, materials, ConnectionLimits::default(), Some(explain))
     }
 
     /// Reads the files of `server` again. Returns a new client if one of them or the system's
@@ -183,7 +198,7 @@ impl Client {
         if materials.fingerprint == self.0.connections.factory().fingerprint() {
             return Ok(None);
         }
-        Self::from_materials(server, materials, ConnectionLimits::default()).map(Some)
+        Self::from_materials(server, materials, ConnectionLimits::default(), None).map(Some)
     }
 
     /// A problem of the client certificate that does not prevent its use.
@@ -195,6 +210,7 @@ impl Client {
         server: &Server,
         mut materials: Materials,
         limits: ConnectionLimits,
+        explain: Option<Explain>,
     ) -> Result<Self, ClientError> {
         let parameters = std::mem::take(&mut materials.parameters);
         Ok(Self(Arc::new(Inner {
@@ -204,6 +220,7 @@ impl Client {
             server: server.name.clone(),
             connect_timeout: server.connect_timeout.min(server.timeout),
             replaces_values: AtomicBool::new(false),
+            explain,
         })))
     }
 
@@ -288,6 +305,10 @@ impl Client {
         };
         self.judge(&lease, Verdict::from(&renewed.outcome));
         renewed
+    }
+
+    fn explain(&self) -> Option<Explain> {
+        self.0.explain
     }
 
     /// Whether a renewal on this server has replaced a value.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::daemon::Effective;
 use crate::lifecycle::{RandomFraction, Renewal, SHORTEST_ROOM, Schedule, check_wait};
+use crate::profile::Profile;
 use crate::secret::mask;
 use crate::settings::{
     EnvFile, InventorySource, KeepAlive, Loaded, NamePattern, Notify, NotifyTarget, Reauth,
@@ -66,19 +68,25 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
         let reauth = reauths.iter().find(|reauth| Some(&reauth.name) == keep_alive.reauth.as_ref());
         let count = token_counts.get(keep_alive.server.as_str()).copied().unwrap_or(1);
         let what = &described.what;
-        line(&mut text, &format!("\n{what}, server {}; {}", server.name, describe_renewal(server)));
+        let profile = server.profile.as_deref();
+        let effective = Effective::new(server.renewal, profile, described.refresh.is_some());
+        let renewal = describe_renewal(profile, effective);
+        line(&mut text, &format!("\n{what}, server {}; {renewal}", server.name));
         for remark in remarks {
             line(&mut text, &format!("  wrong          {remark}"));
         }
         if let Some(exported) = &described.exported {
             line(&mut text, &format!("  applications   {exported}"));
         }
-        describe_keep_alive(&mut text, keep_alive, server, count);
+        if let Some(refresh) = &described.refresh {
+            line(&mut text, &format!("  refresh token  {refresh}"));
+        }
+        describe_keep_alive(&mut text, keep_alive, server, effective, count);
         if let Some(before) = keep_alive.reauth_before {
             let before = format!("  before its end {}", describe_reauth_before(before));
             line(&mut text, &before);
         }
-        line(&mut text, &format!("  when it dies   {}", describe_death(reauth, described)));
+        line(&mut text, &format!("  when it dies   {}", describe_death(reauth, server, described)));
     };
     let shown = if all { tokens.len() } else { tokens.len().min(MAX_DETAILED) };
     for token in &tokens[..shown] {
@@ -101,8 +109,10 @@ fn line(text: &mut String, line: &str) {
 }
 
 fn describe_server(server: &Server, tokens: u32) -> String {
+    let profile = server.profile.as_ref();
+    let profile = profile.map_or_else(String::new, |profile| format!(", profile {}", profile.name));
     format!(
-        "server {}: {}; {}, at most {} requests a second and {} at once",
+        "server {}: {}{profile}; {}, at most {} requests a second and {} at once",
         server.name,
         server.url,
         count_tokens(tokens),
@@ -168,6 +178,8 @@ struct Described {
     renewed: &'static str,
     /// The `env_file`.
     exported: Option<String>,
+    /// The source of the refresh token, and where new ones are stored.
+    refresh: Option<String>,
 }
 
 fn describe_token(token: &Token) -> Described {
@@ -192,7 +204,17 @@ fn describe_token(token: &Token) -> Described {
         let readers = group.as_ref().map_or(String::new(), |group| format!(" and group {group}"));
         format!("read {variable} from {}, for the service's user{readers}", path.display())
     });
-    Described { what: format!("token {}: {source}", token.name), kept, renewed, exported }
+    let refresh = token.refresh.as_ref().map(describe_refresh);
+    Described { what: format!("token {}: {source}", token.name), kept, renewed, exported, refresh }
+}
+
+fn describe_refresh(source: &Source) -> String {
+    let (place, kept) = match source {
+        Source::File(path) => return format!("file {}; new ones replace it", path.display()),
+        Source::Credential(name) => ("systemd credential", name),
+        Source::Env(name) => ("environment variable", name),
+    };
+    format!("{place} {kept}; new ones are kept {IN_STATE}")
 }
 
 fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
@@ -215,30 +237,42 @@ fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
         kept: kept.to_owned(),
         renewed,
         exported: None,
+        refresh: None,
     }
 }
 
-fn describe_renewal(server: &Server) -> &'static str {
-    match server.renewal {
+/// Which calls keep a token alive.
+fn describe_renewal(profile: Option<&Profile>, effective: Effective) -> String {
+    let calls = match effective.renewal {
         Renewal::Auto => "queries, and renews where queries do not renew",
         Renewal::Query => "queries only",
+        Renewal::Renew if effective.rotates => "renews at each check, with its refresh token",
         Renewal::Renew => "renews at each check",
-    }
+    };
+    let assume = profile.and_then(|profile| profile.assume).filter(|_| effective.assumed);
+    let assumed = assume.map_or_else(String::new, |life| {
+        let life = format_duration(life);
+        format!("; assumes a life of {life} after each, so that no renewal can be proven")
+    });
+    format!("{calls}{assumed}")
 }
 
 fn describe_keep_alive(
     text: &mut String,
     keep_alive: &KeepAlive,
     server: &Server,
+    effective: Effective,
     token_count: u32,
 ) {
     line(text, &format!("  first check    {}", first_check(server, token_count)));
-    for (name, life) in LIVES {
-        let _ = writeln!(
-            text,
-            "  life {name:<9} {}",
-            describe_checks(&keep_alive.schedule, life, server, token_count)
-        );
+    let mut checks = |name: &str, life| {
+        let checks = describe_checks(&keep_alive.schedule, life, server, token_count);
+        let _ = writeln!(text, "  life {name:<9} {checks}");
+    };
+    let assume = server.profile.as_ref().and_then(|profile| profile.assume);
+    match assume.filter(|_| effective.assumed) {
+        Some(life) => checks(&format_duration(life), life),
+        None => LIVES.into_iter().for_each(|(name, life)| checks(name, life)),
     }
 }
 
@@ -303,7 +337,7 @@ fn describe_reauth_before(before: Duration) -> String {
     )
 }
 
-fn describe_death(reauth: Option<&Reauth>, described: &Described) -> String {
+fn describe_death(reauth: Option<&Reauth>, server: &Server, described: &Described) -> String {
     let Described { kept, renewed, .. } = described;
     let Some(reauth) = reauth else {
         return format!("it is logged, and {renewed}");
@@ -316,7 +350,8 @@ fn describe_death(reauth: Option<&Reauth>, described: &Described) -> String {
             format!("re-auth {} requests a token of {minutes} min with the API key", reauth.name)
         }
         ReauthMethod::Login { .. } => {
-            format!("re-auth {} logs in with the profile of the server", reauth.name)
+            let profile = server.profile.as_ref().map_or("sarus", |profile| &profile.name);
+            format!("re-auth {} logs in by the login call of profile {profile}", reauth.name)
         }
     };
     let policy = &reauth.policy;

@@ -12,9 +12,11 @@ mod installation;
 mod inventory_summary;
 mod manual;
 mod probe;
+mod profile;
 mod setup;
 mod unit;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -36,7 +38,7 @@ use crate::lifecycle::OperatorRequest;
 use crate::process;
 use crate::secret::mask;
 use crate::settings::{
-    self, ConfigError, ConfigErrors, Installation, Loaded, Log, LogFormat, Warning,
+    self, ConfigError, ConfigErrors, Installation, Loaded, Log, LogFormat, Server, Warning,
 };
 use crate::systemd;
 use crate::text::printable_lines;
@@ -86,6 +88,7 @@ enum Command {
     Reload(client::Reload),
     /// Query a server about one token, without a daemon, and show its remaining life
     Probe(probe::Probe),
+    Profile(profile::ShowProfile),
     Demo(demo::Demo),
     /// Print the effective configuration: all files, defaults and overrides applied
     PrintConfig,
@@ -222,7 +225,8 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         Command::Revoke(revoke) => client::run(revoke.with_action(), &installation),
         Command::Token(token) => client::run(token, &installation),
         Command::Reload(reload) => client::run(reload, &installation),
-        Command::Probe(probe) => probe::run(probe),
+        Command::Probe(probe) => probe::run(probe, &installation),
+        Command::Profile(profile) => profile.run(&installation),
         Command::Demo(demo) => demo::run(&demo),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
         Command::PrintConfig => {
@@ -344,7 +348,9 @@ fn run_check_config(
     warn(&loaded.warnings, style);
     for server in &loaded.settings.servers {
         let name = server.name.clone();
-        let client = Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
+        // Parameters may be readable for the service alone. Files that do not exist are warnings.
+        let server = Server { with: BTreeMap::new(), ..server.clone() };
+        let client = Client::new(&server).map_err(|error| DaemonError::Client { name, error })?;
         if let Some(warning) = client.certificate_warning() {
             eprint_message(&format!("warning: {}; {}", warning.message, warning.remedy));
         }

@@ -50,8 +50,8 @@ pub use self::server::{
 pub use self::socket::{BoundSocket, InheritedSockets, SocketError, bind, inherited};
 pub use self::socket_watch::POLL_INTERVAL as SOCKET_RETRY;
 pub use self::types::{
-    ConfigRejection, Counts, EventView, Health, ListParams, Order, ReauthView, Reloaded, Reloading,
-    ServerView, TokenDetail, TokenPage, TokenView,
+    ConfigRejection, Counts, EventView, Health, LifeBasis, ListParams, Order, ReauthView, Reloaded,
+    Reloading, ServerView, TokenDetail, TokenPage, TokenView,
 };
 
 use self::dashboard::Snapshot;

@@ -8,6 +8,7 @@ mod sentence;
 use serde::{Deserialize, Serialize};
 
 use self::sentence::Sentence;
+use super::types::LifeBasis;
 use crate::lifecycle::State;
 
 /// A sentence, or a few of them.
@@ -145,6 +146,8 @@ pub struct TokenFacts {
     pub state: State,
     /// When it expires, or when its last known expiry was.
     pub expiry: Option<When>,
+    /// What `expiry` is based on.
+    pub basis: LifeBasis,
     /// When it was found dead or missing, in Unix time in milliseconds.
     pub died_at_ms: Option<i64>,
     /// It is rejected because an operator revoked it.

@@ -58,6 +58,36 @@ pub struct TokenView {
     pub busy: bool,
     /// The request that renews tokens of its server, if known: `query` or `renew`.
     pub renews_by: Option<String>,
+    /// The API reports no life: `remaining_ms` and `life_ms` are assumed.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub assumed: bool,
+    /// The server reported that the token does not expire: `remaining_ms` and `life_ms` count from
+    /// 366 days.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub endless: bool,
+}
+
+impl TokenView {
+    /// What its remaining life is based on.
+    pub const fn life_basis(&self) -> LifeBasis {
+        match (self.endless, self.assumed) {
+            (true, _) => LifeBasis::Endless,
+            (false, true) => LifeBasis::Assumed,
+            (false, false) => LifeBasis::Reported,
+        }
+    }
+}
+
+/// What the remaining life of a token is based on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LifeBasis {
+    /// The server reported it.
+    #[default]
+    Reported,
+    /// The API reports no life: it is assumed.
+    Assumed,
+    /// The server reported that the token does not expire.
+    Endless,
 }
 
 /// One page of tokens.

@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
+use super::companions::CompanionEvent;
 use super::config::{ConfigEvent, maintenance_windows};
 use super::control::{ControlEvent, Parts};
 use super::error::{DaemonError, system};
@@ -257,6 +258,9 @@ impl Daemon {
     /// Executes the pending actions: the only place where tasks for them are started. Each action
     /// is started, or cancelled if it cannot be.
     fn execute_actions(&mut self) {
+        for companion in self.tokens.take_changed_companions() {
+            self.tasks.check_companion(companion);
+        }
         for requests in self.tokens.reads.drain(..) {
             self.tasks.read_sources(requests);
         }
@@ -331,8 +335,11 @@ impl Daemon {
         let is_missing = matches!(notice, Notice::Missing { .. });
         let source = if is_missing { entry.source() } else { None };
         let path = source.as_ref().map(token_source::describe);
+        let has_life = matches!(notice, Notice::Checked { .. } | Notice::Recovered { .. });
+        let is_assumed = tokens.scheduler.spec(id).is_some_and(|spec| spec.policy.assumed);
         let fields = Fields {
             path: path.as_deref(),
+            assumed: (has_life && is_assumed).then_some(true),
             exit_status: hook_succeeded.then_some(0),
             ..names_of(&tokens.servers, entry)
         };
@@ -365,6 +372,19 @@ impl Daemon {
                     metrics.count_check((id, name), ticket, &answer);
                 }
                 inventories.on_check_result(ticket, answer, tokens, tasks);
+            }
+            Completion::Companion(report, inner) => {
+                if let Some(report) = report {
+                    tokens.on_companion_report(&report);
+                    if let (CompanionEvent::Unsaved { .. }, Some(companion)) =
+                        (&report.event, tokens.companions.find(&report.name))
+                    {
+                        tasks.keep_storing(&companion);
+                    }
+                }
+                if let Some(completion) = inner {
+                    self.on_completion(*completion);
+                }
             }
             Completion::SourceReread(ticket, answer, read) => {
                 self.on_source_reread(ticket, answer, read);
@@ -456,6 +476,7 @@ impl Daemon {
         self.tokens.scheduler.stop_admitting();
         self.tasks.abort_all().await;
         self.notifier.stop(clock::now(), &self.metrics, &mut self.tokens.log).await;
+        shutdown::report_unsaved(&mut self.tokens);
         shutdown::close_store(&mut self.tokens).await;
         self.tokens.log.event(EventName::DaemonStopped, "stopped", Fields::default());
     }

@@ -10,9 +10,11 @@
 //! - `queries`, `inventories`, `restore`, `shutdown`
 //! - `tasks`: actions being executed
 //! - `notify`: events being delivered
+//! - `companions`: refresh tokens
 //! - `tokens`: the aggregate of scheduler, registry and pending actions
 //! - `state`, `service_manager`, `notices`, `metrics`
 
+mod companions;
 mod config;
 pub(crate) mod control;
 mod error;
@@ -40,6 +42,7 @@ pub use self::error::DaemonError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::queries::check_filter;
 pub use self::shutdown::GRACE;
+pub(crate) use self::tokens::Effective;
 
 use self::config::{Application, Config, certificate_warnings, first_clients};
 use self::control::ControlQueue;
@@ -178,7 +181,7 @@ impl Daemon {
         inventories.read_at_startup(tokens);
         restore.finish(tokens);
         if inventories.are_all_read() {
-            tokens.recorder.expire_orphans();
+            tokens.expire_orphans();
         }
         config.warn_of_watches(tokens, inventories);
     }

@@ -1,10 +1,11 @@
 //! Log events: the scheduler's notices as events, with their names, levels and messages.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::event_log::{CompletedCheck, EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{CheckResult, DeadlineStage, Notice, ReplacedBy};
-use crate::outcome::{CallError, Outcome};
+use crate::outcome::{CallError, ENDLESS, Outcome};
 use crate::scheduler::{ServerNotice, Ticket};
 use crate::text::format_millis;
 use crate::time::Moment;
@@ -129,7 +130,7 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         ),
         Notice::Recovered { remaining_ms } => (
             EventName::TokenRecovered,
-            format!("alive again, {} left", format_millis(*remaining_ms)).into(),
+            format!("alive again, {}", life(*remaining_ms, names)).into(),
             Fields { remaining_ms: Some(*remaining_ms), ..*names },
         ),
         Notice::Revoked => {
@@ -227,14 +228,23 @@ fn check(
             Some(false) => ", not renewed",
             None => "",
         };
-        let left = format_millis(remaining_ms);
+        let life = life(remaining_ms, names);
         match next {
-            None => format!("alive, {left} left{renewal}; checking how it is renewed"),
+            None => format!("alive, {life}{renewal}; checking how it is renewed"),
             Some(next) => {
-                format!("alive, {left} left{renewal}; next check in {}", format_millis(next))
+                format!("alive, {life}{renewal}; next check in {}", format_millis(next))
             }
         }
     });
+}
+
+/// The remaining life of a token, as text.
+fn life(remaining_ms: u64, names: &Fields<'_>) -> String {
+    if Duration::from_millis(remaining_ms) >= ENDLESS {
+        return "does not expire".to_owned();
+    }
+    let left = format_millis(remaining_ms);
+    if names.assumed.is_some() { format!("assumed {left} left") } else { format!("{left} left") }
 }
 
 /// The fields with what a server, or the connection to it, has said.

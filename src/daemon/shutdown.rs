@@ -103,6 +103,16 @@ pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens) {
     }
 }
 
+/// Logs which refresh tokens are lost: those that could not be stored.
+pub(crate) fn report_unsaved(tokens: &mut Tokens) {
+    for name in tokens.companions.unsaved() {
+        let error = "it could be written neither to its file nor to the state database";
+        let fields = Fields { token: Some(&name), error: Some(error), ..Fields::default() };
+        let message = "the new refresh token is lost; a new login is needed after the restart";
+        tokens.log.event(EventName::StoreFailed, message, fields);
+    }
+}
+
 /// Writes what is left to the state database, if the disk takes it in time.
 pub(crate) async fn close_store(tokens: &mut Tokens) {
     let Some(writer) = tokens.recorder.take_writer() else { return };

@@ -49,6 +49,8 @@ fields! {
         pub next_check_ms: u64,
         /// Whether the check renewed the token; `None` if that is unknown.
         pub renewed: bool,
+        /// `true` if the API reports no life, so that `remaining_ms` is assumed; else omitted.
+        pub assumed: bool,
         /// The API's status if there is one, else the HTTP status.
         pub status: u16,
         /// The text that the server or command returned.

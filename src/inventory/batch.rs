@@ -29,12 +29,13 @@ pub struct Batch {
     others: Vec<Result<Vec<SourceWarning>, SourceError>>,
 }
 
-/// An entry. Its name follows the text of the previous entry, then its value.
+/// An entry. Its name follows the text of the previous entry, then its value, then its refresh token.
 #[derive(Clone, Copy)]
 struct BatchEntry {
     line: u32,
     name: u16,
     value: u16,
+    refresh: u16,
     is_other: bool,
 }
 
@@ -59,10 +60,12 @@ impl Batch {
     /// If the batch is full.
     pub fn add(&mut self, listed: InventoryEntry<'_>) {
         assert!(!self.is_full());
-        let InventoryEntry { name, value, warnings, line } = listed;
+        let InventoryEntry { name, value, refresh, warnings, line } = listed;
         let text = value.as_ref().map_or("", |value| value.expose());
         self.text.push_str(name);
+        let refresh = refresh.map_or("", ValueRef::expose);
         self.text.push_str(text);
+        self.text.push_str(refresh);
         let other = match value {
             Err(fault) => Some(Err(fault)),
             Ok(_) => (!warnings.is_empty()).then_some(Ok(warnings)),
@@ -70,12 +73,13 @@ impl Batch {
         let is_other = other.is_some();
         self.others.extend(other);
         let short = |text: &str| u16::try_from(text.len()).unwrap_or(u16::MAX);
-        self.tokens.push(BatchEntry { line, name: short(name), value: short(text), is_other });
+        let (name, value, refresh) = (short(name), short(text), short(refresh));
+        self.tokens.push(BatchEntry { line, name, value, refresh, is_other });
     }
 
     /// Whether another entry might not fit.
     pub fn is_full(&self) -> bool {
-        self.text.len() + LONGEST_NAME + MAX_VALUE_BYTES > ROOM
+        self.text.len() + LONGEST_NAME + 2 * MAX_VALUE_BYTES > ROOM
     }
 
     /// The names in order.
@@ -83,7 +87,7 @@ impl Batch {
         let mut at = 0;
         self.tokens.iter().map(move |row| {
             let name = &self.text[at..at + usize::from(row.name)];
-            at += name.len() + usize::from(row.value);
+            at += name.len() + usize::from(row.value) + usize::from(row.refresh);
             name
         })
     }
@@ -99,15 +103,18 @@ impl Batch {
         let (mut at, mut others) = (0, self.others.drain(..));
         self.tokens.iter().try_for_each(|row| {
             let value_at = at + usize::from(row.name);
-            let end = value_at + usize::from(row.value);
-            let (name, value) = (&self.text[at..value_at], &self.text[value_at..end]);
+            let refresh_at = value_at + usize::from(row.value);
+            let end = refresh_at + usize::from(row.refresh);
+            let (name, value) = (&self.text[at..value_at], &self.text[value_at..refresh_at]);
+            let refresh = &self.text[refresh_at..end];
+            let refresh = (!refresh.is_empty()).then(|| ValueRef::from_parsed(refresh));
             at = end;
             let other = if row.is_other { others.next() } else { None };
             let (value, warnings) = match other.unwrap_or(Ok(Vec::new())) {
                 Ok(warnings) => (Ok(ValueRef::from_parsed(value)), warnings),
                 Err(fault) => (Err(fault), Vec::new()),
             };
-            sink(InventoryEntry { name, value, warnings, line: row.line })
+            sink(InventoryEntry { name, value, refresh, warnings, line: row.line })
         })
     }
 }
@@ -171,7 +178,8 @@ mod tests {
             };
             let warning = SourceWarning::OpenToAll { path: "x".into(), mode: line };
             let warnings = if line % 5 == 0 { vec![warning] } else { Vec::new() };
-            bundles.add(InventoryEntry { name: &name, value, warnings, line });
+            let refresh = (line % 2 == 0).then(|| ValueRef::from_parsed("refresh"));
+            bundles.add(InventoryEntry { name: &name, value, refresh, warnings, line });
         }
         let mut line = 0;
         let _ = bundles.pass_on(&mut |listed| {
@@ -181,6 +189,8 @@ mod tests {
                 1 => assert_eq!(listed.value.unwrap().expose(), "short"),
                 _ => assert!(listed.value.is_err()),
             }
+            let refresh = listed.refresh.map(ValueRef::expose);
+            assert_eq!(refresh, (line % 2 == 0).then_some("refresh"));
             assert_eq!(listed.warnings.len(), usize::from(line % 5 == 0 && line % 3 != 2));
             line += 1;
             ControlFlow::Continue(())
@@ -195,7 +205,8 @@ mod tests {
             let name = format!("t{line}");
             bytes += format!("{{\"name\": \"{name}\", \"token\": \"abc-123\"}}\n").len() as u64;
             let value = Ok(ValueRef::from_parsed("abc-123"));
-            batch.add(InventoryEntry { name: &name, value, warnings: Vec::new(), line });
+            let (refresh, warnings) = (None, Vec::new());
+            batch.add(InventoryEntry { name: &name, value, refresh, warnings, line });
         }
         assert!(
             (1_000..=1_120).contains(&batch.estimate(2 * bytes)),
@@ -208,7 +219,8 @@ mod tests {
     fn debug_output_of_a_batch_contains_no_value() {
         let mut batch = Batch::default();
         let value = Ok(ValueRef::from_parsed("S3CR3T"));
-        batch.add(InventoryEntry { name: "a", value, warnings: Vec::new(), line: 1 });
+        let refresh = Some(ValueRef::from_parsed("S3CR3T"));
+        batch.add(InventoryEntry { name: "a", value, refresh, warnings: Vec::new(), line: 1 });
         assert!(!format!("{batch:?}").contains("S3CR3T"));
     }
 }

@@ -91,7 +91,15 @@ fn take(
         }
         Err(fault) => (Err(fault), Vec::new()),
     };
-    if sink(InventoryEntry { name: &name.to_string_lossy(), value, warnings, line: 0 }).is_break() {
+    if sink(InventoryEntry {
+        name: &name.to_string_lossy(),
+        value,
+        refresh: None,
+        warnings,
+        line: 0,
+    })
+    .is_break()
+    {
         return Err(InventoryError::Cancelled);
     }
     Ok(())

@@ -155,9 +155,9 @@ fn scan(
                     None => {
                         reading.good += 1;
                         let (name, value) = (entry.name(), Ok(entry.value()));
-                        if sink(InventoryEntry { name, value, warnings: Vec::new(), line: number })
-                            .is_break()
-                        {
+                        let (refresh, warnings) = (entry.refresh(), Vec::new());
+                        let entry = InventoryEntry { name, value, refresh, warnings, line: number };
+                        if sink(entry).is_break() {
                             return Err(InventoryError::Cancelled);
                         }
                         continue;

@@ -1,4 +1,4 @@
-//! One line: `{"name": "...", "token": "..."}`, without other keys.
+//! One line: `{"name": "...", "token": "..."}`, perhaps with a `"refresh"`, without other keys.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,10 +12,11 @@ use crate::settings::name_error;
 /// The longest unknown key that is shown. Together with [`is_harmless`] this excludes tokens.
 const LONGEST_SHOWN: usize = 24;
 
-/// Name and value of a line; owned if they were written with escapes.
+/// Name, value and refresh token of a line; owned if they were written with escapes.
 pub(super) struct ParsedLine<'a> {
     name: Cow<'a, str>,
     value: LineValue<'a>,
+    refresh: Option<LineValue<'a>>,
 }
 
 enum LineValue<'a> {
@@ -29,9 +30,19 @@ impl ParsedLine<'_> {
     }
 
     pub(super) fn value(&self) -> ValueRef<'_> {
-        match &self.value {
-            LineValue::Plain(value) => *value,
-            LineValue::Escaped(value) => value.by_ref(),
+        self.value.by_ref()
+    }
+
+    pub(super) fn refresh(&self) -> Option<ValueRef<'_>> {
+        self.refresh.as_ref().map(LineValue::by_ref)
+    }
+}
+
+impl LineValue<'_> {
+    fn by_ref(&self) -> ValueRef<'_> {
+        match self {
+            Self::Plain(value) => *value,
+            Self::Escaped(value) => value.by_ref(),
         }
     }
 }
@@ -59,7 +70,7 @@ impl<'de> Visitor<'de> for Object {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut name, mut token, mut unknown) = (None, None, None);
+        let (mut name, mut token, mut refresh, mut unknown) = (None, None, None, None);
         while let Some(key) = map.next_key_seed(TextSeed(key))? {
             match key {
                 Some(LineKey::Name) => {
@@ -67,6 +78,9 @@ impl<'de> Visitor<'de> for Object {
                 }
                 Some(LineKey::Token) => {
                     put(&mut token, map.next_value_seed(TextSeed(value))?, "token");
+                }
+                Some(LineKey::Refresh) => {
+                    put(&mut refresh, map.next_value_seed(TextSeed(value))?, "refresh");
                 }
                 Some(LineKey::Other(key)) => {
                     map.next_value::<IgnoredAny>()?;
@@ -79,9 +93,9 @@ impl<'de> Visitor<'de> for Object {
             (Some(fault), _, _) => Err(fault),
             (None, None, _) => Err(LineError::Lacks("name")),
             (None, _, None) => Err(LineError::Lacks("token")),
-            (None, Some(name), Some(token)) => {
-                name.and_then(|name| Ok(ParsedLine { name, value: token? }))
-            }
+            (None, Some(name), Some(token)) => name.and_then(|name| {
+                Ok(ParsedLine { name, value: token?, refresh: refresh.transpose()? })
+            }),
         })
     }
 }
@@ -98,6 +112,7 @@ fn put<T>(place: &mut Field<T>, found: Field<T>, key: &'static str) {
 enum LineKey {
     Name,
     Token,
+    Refresh,
     /// The key, if it can be shown.
     Other(Option<Box<str>>),
 }
@@ -106,6 +121,7 @@ fn key(text: JsonText<'_, '_>) -> LineKey {
     match text.as_str() {
         "name" => LineKey::Name,
         "token" => LineKey::Token,
+        "refresh" => LineKey::Refresh,
         other => LineKey::Other(is_harmless(other).then(|| other.into())),
     }
 }
@@ -228,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn line_may_contain_a_refresh_token() {
+        for line in [
+            r#"{"name":"a","token":"b","refresh":"r-1"}"#,
+            r#"{"refresh":"r-\u0031","name":"a","token":"b"}"#,
+        ] {
+            let entry = parse(line.as_bytes()).expect(line);
+            assert_eq!(entry.refresh().map(ValueRef::expose), Some("r-1"));
+        }
+        assert_eq!(parse(br#"{"name":"a","token":"b"}"#).expect("a line").refresh(), None);
+    }
+
+    #[test]
     fn value_that_is_no_object_is_distinguished_from_broken_json() {
         assert_eq!(fault("quotes abc-123"), LineError::NotAnObject);
         assert_eq!(fault(r#"["quotes", "abc-123"]"#), LineError::NotAnObject);
@@ -255,6 +283,11 @@ mod tests {
             (r#"{"name":"a","token":"b","token":"c"}"#, LineError::Twice("token")),
             (r#"{"name":1,"token":"b"}"#, LineError::NotText("name")),
             (r#"{"name":"a","token":null}"#, LineError::NotText("token")),
+            (r#"{"name":"a","token":"b","refresh":null}"#, LineError::NotText("refresh")),
+            (
+                r#"{"name":"a","token":"b","refresh":"c","refresh":"c"}"#,
+                LineError::Twice("refresh"),
+            ),
             (r#"{"name":"a","token":{"x":["b"]}}"#, LineError::NotText("token")),
         ] {
             assert_eq!(fault(line), expected, "{line}");

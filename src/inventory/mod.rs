@@ -35,6 +35,8 @@ pub struct InventoryEntry<'a> {
     pub name: &'a str,
     /// Its value; a file of a directory may contain none.
     pub value: Result<ValueRef<'a>, SourceError>,
+    /// Its refresh token, if its line contains one.
+    pub refresh: Option<ValueRef<'a>>,
     /// Problems that do not prevent its use.
     pub warnings: Vec<SourceWarning>,
     /// Its line, counted from 1; 0 in a directory.

@@ -52,7 +52,12 @@ pub enum JsonTemplate {
 }
 
 impl Placeholder {
-    fn parse(name: &str) -> Result<Self, TemplateError> {
+    /// Parses what is between the braces.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be a name.
+    pub fn parse(name: &str) -> Result<Self, TemplateError> {
         let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         match name {
             "token" => Ok(Self::Token),

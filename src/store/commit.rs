@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Error, params};
 
+use super::companion::CompanionRow;
 use super::database::{Database, LifeLog};
 use super::model::{ClockReading, Counter, CounterKey, StoredValue, WriteContext};
 use super::rows::{KIND_REAUTH, KIND_TOKEN, header_mac, renewal_method_mac, value_mac};
@@ -50,11 +51,13 @@ pub(super) struct WriteBatch {
     /// Removed tokens, and until when their values are kept (wall clock). `None`: the token is
     /// configured again.
     pub(super) removed: BTreeMap<Box<str>, Option<i64>>,
+    /// `None`: delete the refresh token.
+    pub(super) companions: BTreeMap<Box<str>, Option<CompanionRow>>,
     pub(super) counts: BTreeMap<CounterKey, Counter>,
     /// For each server its URL, and whether the renewing call renews. `None`: the server is no
     /// longer configured.
     pub(super) renewal_methods: BTreeMap<Box<str>, Option<(String, bool)>>,
-    /// A stored value is deleted or replaced.
+    /// A stored value or refresh token is deleted or replaced.
     pub(super) erases: bool,
 }
 
@@ -91,6 +94,7 @@ impl WriteBatch {
         self.lives.is_empty()
             && self.values.is_empty()
             && self.removed.is_empty()
+            && self.companions.is_empty()
             && self.counts.is_empty()
             && self.renewal_methods.is_empty()
     }
@@ -104,6 +108,7 @@ impl WriteBatch {
         put_under(&mut self.values, unwritten.values);
         self.erases |= unwritten.erases;
         put_under(&mut self.removed, unwritten.removed);
+        put_under(&mut self.companions, unwritten.companions);
         put_under(&mut self.counts, unwritten.counts);
         put_under(&mut self.renewal_methods, unwritten.renewal_methods);
     }
@@ -190,6 +195,7 @@ impl Database {
                 None => remove.execute([name])?,
             };
         }
+        self.insert_companions(batch)?;
         let mut put = prepare("REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)")?;
         let mut remove = prepare("DELETE FROM attempt WHERE kind = ? AND name = ?")?;
         for (counted, Counter { window_end_ms, count, in_a_row }) in &batch.counts {

@@ -43,7 +43,8 @@ impl Maintenance {
             self.erase = true;
             self.plan(at.now);
         }
-        let removed = batch.removed.values().flatten().copied();
+        let companions = batch.companions.values().flatten().filter_map(|(_, until)| *until);
+        let removed = batch.removed.values().flatten().copied().chain(companions);
         let windows = batch.counts.values().map(|Counter { window_end_ms, .. }| *window_end_ms);
         if let Some(end) = removed.chain(windows).min() {
             self.plan(after(at, end));
@@ -91,7 +92,8 @@ fn after(at: ClockReading, wall_ms: i64) -> Moment {
 }
 
 impl Database {
-    /// Deletes expired values of removed tokens and counters. Returns whether a value was deleted.
+    /// Deletes expired values of removed tokens and counters. Returns whether a value or refresh
+    /// token was deleted.
     fn delete_expired(&self, wall_ms: i64) -> Result<bool, Error> {
         let delete = |sql| self.connection.execute(sql, params![wall_ms]);
         let values =
@@ -99,14 +101,15 @@ impl Database {
         let values = delete(values)?;
         delete("DELETE FROM removed WHERE until_ms <= ?")?;
         delete("DELETE FROM attempt WHERE window_end_ms <= ?")?;
-        Ok(values > 0)
+        Ok(self.delete_expired_companions(wall_ms)? || values > 0)
     }
 
     /// When the next of them expires (wall clock).
     fn next_expiry(&self) -> Result<Option<i64>, Error> {
         let sql = "SELECT min(at) FROM (SELECT min(until_ms) AS at FROM removed \
                    UNION ALL SELECT min(window_end_ms) FROM attempt)";
-        self.connection.query_row(sql, [], |row| row.get(0))
+        let next: Option<i64> = self.connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(next.into_iter().chain(self.next_companion_expiry()?).min())
     }
 
     /// Deletes earlier boots that no row refers to.

@@ -1,7 +1,7 @@
 //! State database: what must survive a restart, in one crash-safe `SQLite` file in `state_dir`.
 //!
-//! It contains the life of each token, values that their sources cannot store, the counters of
-//! re-auth attempts, and the renewal method of each server. It is opened and read once at startup
+//! It contains the life of each token, values and refresh tokens that their sources cannot store, the
+//! counters of re-auth attempts, and the renewal method of each server. It is opened and read once at startup
 //! ([`Store`]); from then on a thread of its own only writes it ([`Writer`]). It decides only
 //! whether a row belongs to the current value, and how much of its life is certainly left. Missing
 //! or damaged rows only cost extra checks.
@@ -14,6 +14,7 @@
 //! maintenance  reader    deletes expired rows; reads at startup
 //! recovery  open         a damaged database; lock and directory
 //! commit                 one transaction
+//! companion              refresh tokens
 //! rows                   conversion between rows and model
 //! database  compaction
 //! encoding  model  mac
@@ -22,6 +23,7 @@
 mod aside;
 mod commit;
 mod compaction;
+mod companion;
 mod database;
 mod encoding;
 mod mac;
@@ -39,6 +41,7 @@ mod writer_thread;
 #[cfg(test)]
 mod tests;
 
+pub use companion::{CompanionWriter, StoredCompanion};
 pub use encoding::{LifeBatch, StoredLife};
 pub use model::{Counter, CounterKey, StoredValue};
 pub use open::Store;

@@ -3,6 +3,7 @@
 use rusqlite::{Error, Row};
 
 use super::commit::WriteBatch;
+use super::companion::StoredCompanion;
 use super::database::{Database, fault, is_damage};
 use super::encoding::StoredLife;
 use super::model::{Counter, CounterKey, StoredValue};
@@ -67,6 +68,29 @@ impl Store {
         read
     }
 
+    /// Passes every stored refresh token and its token's name to `each`; for a removed token also
+    /// until when it is kept, in milliseconds since 1970. Rows that fail authentication or have
+    /// expired are skipped, and deleted later.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::lives`].
+    pub fn companions(
+        &mut self,
+        mut each: impl FnMut(&str, StoredCompanion, Option<i64>),
+    ) -> Result<(), PersistError> {
+        let wall_ms = clock::wall_clock().as_millisecond();
+        let mut stale = WriteBatch::default();
+        let read = self.database.companions(|name, row| match row {
+            Some((stored, until_ms)) if until_ms.is_none_or(|until| until > wall_ms) => {
+                each(name, stored, until_ms);
+            }
+            _ => stale.delete_companion(name),
+        });
+        self.stale.put_back(stale);
+        self.recover(read)
+    }
+
     /// Passes every counter to `each`.
     ///
     /// # Errors
@@ -117,7 +141,12 @@ impl Store {
         sql: &str,
         each: impl FnMut(&Database, &Row<'_>) -> Result<(), Error>,
     ) -> Result<(), PersistError> {
-        match scan(&self.database, sql, each) {
+        let read = scan(&self.database, sql, each);
+        self.recover(read)
+    }
+
+    fn recover(&mut self, read: Result<(), Error>) -> Result<(), PersistError> {
+        match read {
             Ok(()) => Ok(()),
             Err(error) if is_damage(&error) => self.start_over(),
             Err(error) => Err(fault(&self.database.path, &error)),

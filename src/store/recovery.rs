@@ -1,4 +1,4 @@
-//! Recovery from a damaged state database: saves the values and counters that can still be read, sets
+//! Recovery from a damaged state database: saves the values, refresh tokens and counters that can still be read, sets
 //! the file aside, and starts a new one.
 
 use rusqlite::{Connection, Error};
@@ -11,8 +11,8 @@ use crate::time::Moment;
 use crate::token_source::PersistError;
 
 impl Database {
-    /// Sets the database aside and starts a new one with the values and counters that can still be
-    /// read.
+    /// Sets the database aside and starts a new one with the values, refresh tokens and
+    /// counters that can still be read.
     pub(super) fn start_over(&mut self) -> Result<PersistError, PersistError> {
         let saved = self.salvage();
         // Close the file before it is renamed.
@@ -37,6 +37,9 @@ impl Database {
                 saved.values.insert(name, Some(stored));
             }
             Ok(())
+        });
+        let _ = self.companions(|name, row| {
+            saved.companions.extend(row.map(|row| (name.into(), Some(row))));
         });
         let _ = scan(self, SELECT_COUNTERS, |_, row| {
             let (counted, count) = counter_in(row)?;

@@ -14,19 +14,19 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::commit::{CompactionMark, LifeBuffer};
 use super::compaction::{Compaction, CompactionStep};
+use super::companion::CompanionWriter;
 use super::encoding::{add_end, add_life};
 use super::mac::Salt;
 use super::maintenance::Maintenance;
 use super::model::{Counter, CounterKey, StoredValue};
 use super::open::Store;
-use super::writer_thread::{PendingWrites, StoreReport, WriteQueue, WriteReceipt, WriterThread};
+use super::writer_thread::{
+    BATCH_DELAY, PendingWrites, StoreReport, WriteQueue, WriteReceipt, WriterThread,
+};
 use crate::clock;
 use crate::lifecycle::PersistedLife;
 use crate::secret::{TokenValue, ValueRef};
 use crate::token_source::PersistError;
-
-/// How long lives are queued before they are written: with the commit itself, a second.
-const BATCH_DELAY: Duration = Duration::from_millis(900);
 
 /// Maximum size of queued lives in bytes, as much as 5,000 checks per second produce in 20 s while
 /// the disk fails. Lives dropped beyond that are rewritten by a compaction pass.
@@ -123,7 +123,7 @@ impl Writer {
         }
         add(lives.open_row());
         self.compaction.add();
-        self.announce(&mut pending, BATCH_DELAY);
+        self.queue.announce(&mut pending, BATCH_DELAY);
     }
 
     /// Advances compaction; called after each [`persist_life`](Self::persist_life) or
@@ -181,7 +181,7 @@ impl Writer {
         if self.names.remove(name) {
             let mut pending = self.queue.lock();
             pending.batch.delete_value(name);
-            self.announce(&mut pending, BATCH_DELAY);
+            self.queue.announce(&mut pending, BATCH_DELAY);
         }
     }
 
@@ -199,29 +199,35 @@ impl Writer {
         if self.names.contains(name) {
             let mut pending = self.queue.lock();
             pending.batch.removed.insert(name.into(), until_ms);
-            self.announce(&mut pending, BATCH_DELAY);
+            self.queue.announce(&mut pending, BATCH_DELAY);
         }
+    }
+
+    /// A handle that writes refresh tokens, for tasks.
+    pub fn companions(&self) -> CompanionWriter {
+        let Self { queue, sender, path, .. } = self;
+        CompanionWriter { queue: Arc::clone(queue), reports: sender.clone(), path: path.clone() }
     }
 
     /// Stores a counter, and replaces the stored one. It is durable within a second.
     pub fn persist_counter(&self, counted: CounterKey, count: Counter) {
         let mut pending = self.queue.lock();
         pending.batch.counts.insert(counted, count);
-        self.announce(&mut pending, BATCH_DELAY);
+        self.queue.announce(&mut pending, BATCH_DELAY);
     }
 
     /// Stores which call renews on this server at this URL.
     pub fn persist_renewal_method(&self, server: &str, url: &str, renewing: bool) {
         let mut pending = self.queue.lock();
         pending.batch.renewal_methods.insert(server.into(), Some((url.to_owned(), renewing)));
-        self.announce(&mut pending, BATCH_DELAY);
+        self.queue.announce(&mut pending, BATCH_DELAY);
     }
 
     /// The server is no longer configured.
     pub fn delete_renewal_method(&self, server: &str) {
         let mut pending = self.queue.lock();
         pending.batch.renewal_methods.insert(server.into(), None);
-        self.announce(&mut pending, BATCH_DELAY);
+        self.queue.announce(&mut pending, BATCH_DELAY);
     }
 
     /// Starts a compaction pass at startup if there are few tokens and many obsolete entries. If it
@@ -268,19 +274,8 @@ impl Writer {
     fn receipt(&self, pending: &mut PendingWrites) -> WriteReceipt {
         let (sender, written) = oneshot::channel();
         pending.receipts.push(sender);
-        self.announce(pending, Duration::ZERO);
+        self.queue.announce(pending, Duration::ZERO);
         WriteReceipt { written, reports: self.sender.clone(), path: self.path.clone() }
-    }
-
-    fn announce(&self, pending: &mut PendingWrites, within: Duration) {
-        if within == BATCH_DELAY && pending.due.is_some() {
-            return;
-        }
-        let due = clock::now() + within;
-        if pending.due.is_none_or(|listed| due < listed) {
-            pending.due = Some(due);
-            self.queue.changed.notify_one();
-        }
     }
 }
 

@@ -18,6 +18,9 @@ use crate::clock;
 use crate::time::Moment;
 use crate::token_source::{DISK_TIMEOUT, PersistError};
 
+/// How long lives are queued before they are written: with the commit itself, a second.
+pub(super) const BATCH_DELAY: Duration = Duration::from_millis(900);
+
 /// Resolves when the queued writes are durable or have failed.
 #[derive(Debug)]
 pub struct WriteReceipt {
@@ -94,6 +97,18 @@ pub(super) struct WriteQueue {
 impl WriteQueue {
     pub(super) fn lock(&self) -> MutexGuard<'_, PendingWrites> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plans a commit within this time at the latest.
+    pub(super) fn announce(&self, pending: &mut PendingWrites, within: Duration) {
+        if within == BATCH_DELAY && pending.due.is_some() {
+            return;
+        }
+        let due = clock::now() + within;
+        if pending.due.is_none_or(|listed| due < listed) {
+            pending.due = Some(due);
+            self.changed.notify_one();
+        }
     }
 
     pub(super) fn end(&self) {
@@ -225,6 +240,7 @@ impl WriterThread {
             );
         }
         batch.values.retain(|_, value| value.is_none());
+        batch.companions.retain(|_, row| row.is_none());
         CommitOutcome::Failed(WriteBatch { lives, ..batch }, fault)
     }
 

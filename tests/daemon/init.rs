@@ -76,7 +76,10 @@ async fn init_refuses_a_missing_or_invalid_url_and_an_unknown_profile() {
         (&["--url", "api.example.net"], "--url is not a URL"),
         (&["--url", "http://api.example.net"], "--allow-http"),
         (&["--url", "https://u:p@api.example.net"], "--url contains a user name or password"),
-        (&["--url", URL, "--profile", "other"], "[possible values: sarus]"),
+        (
+            &["--url", URL, "--profile", "other"],
+            "there is no profile `other`; there are sarus, vault, oauth2, ",
+        ),
     ] {
         let (status, said) = tokenkeep(&stage, &[&["init"], arguments].concat()).await;
         assert_eq!(status, 64, "{said}");

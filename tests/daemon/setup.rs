@@ -145,6 +145,7 @@ async fn nothing_is_written_if_the_token_or_the_arguments_are_not_valid() {
         (&["quo/tes"], &good, USAGE, "has a slash in its name"),
         (&[".quotes"], &good, USAGE, "begins with a dot"),
         (&[""], &good, USAGE, "has an empty name"),
+        (&["--", "-x"], &good, USAGE, "a name that begins with `-` looks like an option"),
         (&["quotes", "--server", "other"], &good, USAGE, "configured: sarus"),
         (&["quotes", "--reauth", "login"], &good, USAGE, "no [reauth.login]; configured: none"),
         (&["quotes", &good], "", USAGE, "a token value is not an argument"),
@@ -220,6 +221,10 @@ async fn replace_gives_a_token_a_new_value_in_its_own_file() {
     server.add_token(&secret("new"), seconds(3_600));
     let (status, said) = tokenkeep(&stage, &["add", "quotes", "--replace"], &secret("new")).await;
     assert_eq!(status, 0, "{said}");
+    assert!(
+        said.contains("the daemon checks the new value") && !said.contains("unchanged"),
+        "{said}"
+    );
     assert_eq!(stage.read("quotes.token").trim(), secret("new"));
     assert!(!stage.path("conf.d").exists());
     let replaced = daemon.event("token_replaced", "quotes").await;
@@ -277,6 +282,7 @@ async fn add_can_be_repeated_after_it_was_killed_between_its_two_writes() {
     let (status, said) = tokenkeep(&stage, &["add", "orders"], &secret("unknown")).await;
     assert_eq!(status, NEGATIVE, "{said}");
     assert!(said.contains("orders.token exists with other content"), "{said}");
+    assert!(said.contains("add orders --replace`; nothing was written"), "{said}");
     assert_eq!(stage.read("state/orders.token"), "kept\n");
 }
 

@@ -137,6 +137,9 @@ impl ProfileApi {
         };
         let request = || exchange.request();
         let (response, lease) = client.send(&exchange.context, request, sending).await;
+        if let (Some(explain), Ok(response)) = (client.explain(), &response) {
+            explain(endpoint.call(), &super::explain::explain(&exchange, response));
+        }
         let result = match response {
             Ok(response) => (reading.read)(&exchange, &response),
             Err(error) => (reading.failed)(error),

@@ -4,11 +4,13 @@
 //!
 //! ```text
 //! calls    sends a call and reports its result
+//! explain  how a response is read, for people
 //! verdict  meaning of a response
 //! request  reply    builds requests; finds values in responses
 //! ```
 
 mod calls;
+mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod properties;
 mod reply;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::progress::Progress;
-use super::times::short_duration;
+use super::times::life_left;
 use super::{DaemonCommand, SocketArgs, fetch_all, find_token, is_pattern, urls};
 use crate::cli::{CliError, EX_DEAD, EX_TEMPFAIL, eprint_message, print};
 use crate::clock;
@@ -284,9 +284,8 @@ fn find_outcome(
     let checked =
         detail.token.last_check_ms.is_some_and(|ago| Duration::from_millis(ago) <= passed);
     (action == OperatorRequest::Check && checked).then(|| {
-        let left = detail.token.remaining_ms.unwrap_or_default();
-        let left = short_duration(u64::try_from(left).unwrap_or_default());
-        Outcome { text: format!("{}, {left} left", detail.token.state), kind: OutcomeKind::Good }
+        let text = format!("{}, {}", detail.token.state, life_left(&detail.token));
+        Outcome { text, kind: OutcomeKind::Good }
     })
 }
 

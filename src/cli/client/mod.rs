@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 pub(super) use self::actions::{Revoke, Token, TokenArgs};
 pub(super) use self::events::Events;
-pub(super) use self::reload::{Reload, reload};
+pub(super) use self::reload::{Reload, UNCHANGED, reload};
 pub(super) use self::status::Status;
 
 use super::{CliError, eprint_message, runtime};

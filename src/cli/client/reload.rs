@@ -42,12 +42,20 @@ impl DaemonCommand for Reload {
             drop(client.reload(ReloadRequest::New { wait: false }).await?);
             return Ok(0);
         }
-        reload(client, self.timeout).await
+        reload(client, self.timeout, UNCHANGED).await
     }
 }
 
-/// Reloads the daemon's configuration, prints the outcome and returns the exit status.
-pub(in crate::cli) async fn reload(client: &mut Client, limit: Duration) -> Result<u8, CliError> {
+/// The outcome of a reload without a change.
+pub(in crate::cli) const UNCHANGED: &str = "configuration reloaded: unchanged";
+
+/// Reloads the daemon's configuration, prints the outcome and returns the exit status. `unchanged`
+/// is printed if the configuration is the same as before.
+pub(in crate::cli) async fn reload(
+    client: &mut Client,
+    limit: Duration,
+    unchanged: &str,
+) -> Result<u8, CliError> {
     let progress = Progress::waiting();
     let waited = progress.during(timeout(limit, reload_and_wait(client))).await;
     drop(progress);
@@ -66,6 +74,7 @@ pub(in crate::cli) async fn reload(client: &mut Client, limit: Duration) -> Resu
             ));
             Ok(EX_CONFIG)
         }
+        Reloaded { unchanged: true, .. } => print_text(&format!("{unchanged}\n")).map(|()| 0),
         outcome => print_text(&describe(&outcome)).map(|()| 0),
     }
 }
@@ -82,15 +91,14 @@ async fn reload_and_wait(client: &mut Client) -> Result<Reloaded, ControlClientE
 }
 
 fn describe(outcome: &Reloaded) -> String {
-    let Reloaded { added, removed, changed, needs_restart, unchanged, .. } = outcome;
+    let Reloaded { added, removed, changed, needs_restart, .. } = outcome;
     let parts = [
         ("added", added),
         ("removed", removed),
         ("changed", changed),
         ("needs a restart", needs_restart),
     ];
-    let mut text = "configuration reloaded".to_owned();
-    text += if *unchanged { ": unchanged\n" } else { "\n" };
+    let mut text = "configuration reloaded\n".to_owned();
     for (what, names) in parts {
         if let Some(names) = names {
             text += &format!("{what}: {}\n", names.replace(',', ", "));

@@ -8,7 +8,7 @@ use comfy_table::{
 use super::terminal::{GREEN, RED, Terminal, YELLOW};
 use super::times::{LocalTime, short_duration};
 use crate::control::summary::Level;
-use crate::control::{ConfigRejection, Counts, TokenPage, TokenView};
+use crate::control::{ConfigRejection, Counts, LifeBasis, TokenPage, TokenView};
 use crate::text::{format_token_counts, group_digits, printable};
 
 /// A column of the table.
@@ -175,7 +175,7 @@ fn cell(token: &TokenView, column: Column, time: &LocalTime) -> Cell {
         Column::State => Cell::new(printable(&token.state)).fg(colour(&token.state)),
         Column::Bar => Cell::new(life(token, true)).fg(colour(&token.state)),
         Column::Life => Cell::new(life(token, false)).fg(colour(&token.state)),
-        Column::Until => right(token.remaining_ms.map(|remaining| time.after(remaining))),
+        Column::Until => right(until(token, time)),
         Column::Checked => right(token.last_check_ms.map(short_duration)),
         Column::Next if token.busy => right(Some("now".to_owned())),
         Column::Next => right(token.next_check_ms.map(short_duration)),
@@ -191,10 +191,23 @@ fn colour(state: &str) -> Color {
     }
 }
 
+/// The expiry, and whether it is assumed.
+fn until(token: &TokenView, time: &LocalTime) -> Option<String> {
+    let at = time.after(token.remaining_ms?);
+    match token.life_basis() {
+        LifeBasis::Reported => Some(at),
+        LifeBasis::Assumed => Some(format!("{at} (assumed)")),
+        LifeBasis::Endless => None,
+    }
+}
+
 /// The remaining life, with a bar if `bars`.
 fn life(token: &TokenView, bars: bool) -> String {
     let bar = |part, whole| if bars { bar(part, whole) + " " } else { String::new() };
     let Some(remaining) = token.remaining_ms else { return "-".to_owned() };
+    if token.life_basis() == LifeBasis::Endless {
+        return "does not expire".to_owned();
+    }
     let Ok(remaining) = u64::try_from(remaining) else {
         return format!("{}over by {}", bar(0, 1), short_duration(remaining.unsigned_abs()));
     };
@@ -250,6 +263,8 @@ mod tests {
             next_check_ms: remaining_ms.map(|_| 540_000),
             busy: false,
             renews_by: Some("query".to_owned()),
+            assumed: false,
+            endless: false,
         }
     }
 
@@ -277,6 +292,21 @@ token                                  server  state     life left              
 legacy                                 sarus   expired   -                            -        -      -  query
 orders-of-a-customer-with-a-long-name  sarus   retrying  ░░░░░░░░ over by 10 min  13:26   12 min  9 min  query
 quotes                                 sarus   alive     ████████ 29 min          14:05   12 min  9 min  query"
+        );
+    }
+
+    #[test]
+    fn assumed_and_endless_lives_are_told_from_reported_ones() {
+        let tokens = [
+            TokenView { assumed: true, ..token("items", "alive", Some(1_740_000)) },
+            TokenView { endless: true, ..token("root", "alive", Some(31_622_400_000)) },
+        ];
+        assert_eq!(
+            shown(80, &tokens),
+            "\
+token  server  state  life left        until            checked  next   by
+items  sarus   alive  ████████ 29 min  14:05 (assumed)   12 min  9 min  query
+root   sarus   alive  does not expire                -   12 min  9 min  query"
         );
     }
 

@@ -5,6 +5,7 @@ use jiff::{Span, Timestamp, Zoned};
 
 use crate::clock;
 use crate::control::summary::{Part, Summary};
+use crate::control::{LifeBasis, TokenView};
 use crate::text::printable;
 
 /// Times of day closer than this are shown with seconds.
@@ -80,6 +81,17 @@ pub(in crate::cli) fn short_duration(millis: u64) -> String {
         120..7_200 => format!("{} min", seconds / 60),
         7_200..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// The remaining life of a token that was just checked: `29 min left`.
+pub(super) fn life_left(token: &TokenView) -> String {
+    let left = token.remaining_ms.unwrap_or_default();
+    let left = short_duration(u64::try_from(left).unwrap_or_default());
+    match token.life_basis() {
+        LifeBasis::Reported => format!("{left} left"),
+        LifeBasis::Assumed => format!("assumed {left} left"),
+        LifeBasis::Endless => "does not expire".to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::terminal::{DIM, RED, Terminal, YELLOW};
 use super::times::{LocalTime, short_duration};
-use crate::control::{EventView, TokenDetail};
+use crate::control::{EventView, LifeBasis, TokenDetail};
 use crate::text::printable;
 
 /// Text for a token without `reauth`.
@@ -48,8 +48,9 @@ pub(super) fn render(detail: &TokenDetail, terminal: Terminal, time: &LocalTime)
     if !detail.events.is_empty() {
         text.push('\n');
     }
+    let width = detail.events.iter().map(|event| printable(&event.event).chars().count()).max();
     for event in &detail.events {
-        text += &timeline(event, terminal, time);
+        text += &timeline(event, width.unwrap_or_default(), terminal, time);
     }
     text
 }
@@ -78,10 +79,15 @@ fn life(detail: &TokenDetail, time: &LocalTime) -> String {
     let of = of.unwrap_or_default();
     let Some(left) = detail.token.remaining_ms else { return "not known".to_owned() };
     let (text, at) = (short_duration(left.unsigned_abs()), time.after(left));
+    let assumed = match detail.token.life_basis() {
+        LifeBasis::Endless => return "unlimited: the token does not expire".to_owned(),
+        LifeBasis::Assumed => "assumed ",
+        LifeBasis::Reported => "",
+    };
     if left < 0 {
-        format!("over by {text}{of}, since {at}")
+        format!("{assumed}over by {text}{of}, since {at}")
     } else {
-        format!("{text}{of}, until {at}")
+        format!("{text}{of}, {assumed}until {at}")
     }
 }
 
@@ -92,19 +98,19 @@ fn reauth(detail: &TokenDetail, time: &LocalTime) -> String {
     format!("{name}, {left} of {most} attempts left{}", next.unwrap_or_default())
 }
 
-/// Renders an event with its whole message, wrapped.
-fn timeline(event: &EventView, terminal: Terminal, time: &LocalTime) -> String {
+/// Renders an event with its whole message, wrapped. Names are padded to `width`.
+fn timeline(event: &EventView, width: usize, terminal: Terminal, time: &LocalTime) -> String {
     let at = match event.at.parse::<Timestamp>() {
         Ok(at) => time.date_and_time(at),
         Err(_) => printable(&event.at).into_owned(),
     };
-    let name = printable(&event.event);
-    let before = at.chars().count() + name.chars().count() + 3;
+    let name = format!("{:<width$}", printable(&event.event));
+    let before = at.chars().count() + width + 4;
     let message = terminal.wrap(&printable(&event.message), before, INDENT);
     let name = match event.level.as_str() {
         "error" => terminal.paint(RED, &name),
         "warn" => terminal.paint(YELLOW, &name),
-        _ => name.into_owned(),
+        _ => name,
     };
-    format!("{}  {name} {message}\n", terminal.paint(DIM, &at))
+    format!("{}  {name}  {message}\n", terminal.paint(DIM, &at))
 }

@@ -140,14 +140,23 @@ pub(super) fn tokens(
                 }
             }
         }
-        if let Source::File(path) = &token.source {
-            let is_written = is_replaced(token, settings);
+        let refresh = token.refresh.as_ref();
+        if let Some(refresh) = refresh {
+            steps.begin(format!("`token.{name}.refresh`"));
+            refresh_token(token, refresh, diagnosis);
+        }
+        let mut file = |source: &Source, is_written| {
+            let Source::File(path) = source else { return };
             if is_written {
                 replaceable(token, path, &mut folders, diagnosis);
             }
             if let Some(drop_ins) = drop_ins {
                 drop_ins.check(&format!("[token.{name}]"), path, is_written, settings, diagnosis);
             }
+        };
+        file(&token.source, is_replaced(token, settings));
+        if let Some(refresh) = refresh {
+            file(refresh, true);
         }
     }
     diagnosis.ok(match settings.tokens.len() {
@@ -155,6 +164,27 @@ pub(super) fn tokens(
         count => format!("{} of {count} token values are readable", values.len()),
     });
     values
+}
+
+/// Checks the source of a refresh token.
+fn refresh_token(token: &Token, source: &Source, diagnosis: &Diagnosis) {
+    let key = format!("`token.{}.refresh`", token.name);
+    match read(source, &variable) {
+        Ok(found) => {
+            found.warnings.iter().for_each(|warning| diagnosis.warning(format!("{key}, {warning}")))
+        }
+        Err(error) => {
+            let text = format!("{key}, {error}");
+            let is_absent = matches!(error.kind, SourceErrorKind::Missing | SourceErrorKind::Empty);
+            match &token.keep_alive.reauth {
+                Some(reauth) if is_absent => diagnosis.warning(format!(
+                    "{text}; without it, the token is not renewed, and [reauth.{reauth}] gets a \
+                     new value"
+                )),
+                _ => unreadable(&error.kind, text, diagnosis),
+            }
+        }
+    }
 }
 
 /// Reports a source without a usable value. Outside the unit, its credentials and variables may
@@ -172,8 +202,14 @@ pub(super) fn unreadable(kind: &SourceErrorKind, text: String, diagnosis: &Diagn
 /// Whether the daemon may write a new value into the token's file.
 fn is_replaced(token: &Token, settings: &Settings) -> bool {
     let server = settings.servers.iter().find(|server| server.name == token.keep_alive.server);
-    token.keep_alive.reauth.is_some()
-        || server.is_some_and(|server| server.renewal != Renewal::Query)
+    let renews = server.is_some_and(|server| match &server.profile {
+        None => server.renewal != Renewal::Query,
+        Some(profile) => {
+            let renew = profile.renew.as_ref();
+            server.renewal != Renewal::Query && renew.is_some_and(|renew| renew.value.is_some())
+        }
+    });
+    token.keep_alive.reauth.is_some() || renews
 }
 
 /// Checks that the file can be replaced by a rename in its folder.

@@ -7,6 +7,7 @@
 mod diagnosis;
 pub(super) mod env_files;
 mod files;
+mod parameters;
 mod programs;
 mod sandbox;
 mod servers;
@@ -136,6 +137,8 @@ fn check_locally(
             env_files::check(settings, drop_ins, &steps, &diagnosis);
             steps.begin("inventories");
             inventories(settings, &diagnosis);
+            steps.begin("`with`");
+            parameters::check(settings, &diagnosis);
             for reauth in &settings.reauths {
                 steps.begin(format!("[reauth.{}]", reauth.name));
                 check_reauth(reauth, &diagnosis);
@@ -291,6 +294,12 @@ pub(super) fn missing_files(settings: &Settings) -> Vec<String> {
             }
             ReauthMethod::ApiKey { .. } | ReauthMethod::Login { .. } => {}
         }
+    }
+    for (key, path) in parameters::files(settings).filter(|(_, path)| is_absent(path)) {
+        missing_files.push(format!(
+            "`{key}`, {}: there is no such file; put the value there, alone on one line",
+            path.display()
+        ));
     }
     for inventory in &settings.inventories {
         if let InventorySource::Command { command, .. } = &inventory.source {

@@ -9,7 +9,7 @@ use url::Url;
 use super::diagnosis::Diagnosis;
 use super::files::Value;
 use crate::api::Client;
-use crate::outcome::{CallError, Connection, Outcome};
+use crate::outcome::{CallError, Connection, ENDLESS, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::{Server, Settings, Source};
 use crate::text::format_duration;
@@ -40,6 +40,14 @@ pub(super) async fn check(
         }
         let contacted = server.proxy.as_ref().unwrap_or(&server.url);
         if !resolves(server, contacted, diagnosis).await {
+            continue;
+        }
+        if server.profile.as_ref().is_some_and(|profile| profile.query.is_none()) {
+            diagnosis.ok(format!(
+                "[server.{}] not queried: its profile has no `query`, and a renewal would change \
+                 the token",
+                server.name
+            ));
             continue;
         }
         let value = values.iter().find(|value| value.token.keep_alive.server == server.name);
@@ -78,9 +86,12 @@ async fn query(client: &Client, server: &Server, value: Option<&Value>, diagnosi
     let name = &server.name;
     let fault = match (outcome, value) {
         (Outcome::Alive { remaining }, Some(value)) => {
-            let left = format_duration(remaining);
-            diagnosis
-                .ok(format!("[server.{name}] token {} is alive, {left} left", value.token.name));
+            let life = if remaining >= ENDLESS {
+                " and does not expire".to_owned()
+            } else {
+                format!(", {} left", format_duration(remaining))
+            };
+            diagnosis.ok(format!("[server.{name}] token {} is alive{life}", value.token.name));
             return;
         }
         (Outcome::Alive { .. }, None) => return,
@@ -100,6 +111,14 @@ async fn query(client: &Client, server: &Server, value: Option<&Value>, diagnosi
                 "[server.{name}] {}; it asks for a pause of {}: try again later",
                 error_text(&fault),
                 format_duration(retry_after)
+            ));
+            return;
+        }
+        (Outcome::Misconfigured(fault), None) if server.profile.is_some() => {
+            diagnosis.warning(format!(
+                "[server.{name}] {}; there is no token value to send, so a random value was sent, \
+                 which the API may refuse for its form",
+                error_text(&fault)
             ));
             return;
         }

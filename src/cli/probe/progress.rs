@@ -9,6 +9,12 @@ use crate::text::format_duration;
 /// Clears the current line.
 const CLEAR: &str = "\r\u{1b}[K";
 
+/// Prints how a response is read.
+pub(super) fn explain(call: &str, explanation: &str) {
+    // An error of standard output shows when the result is printed.
+    let _ = Progress::new().step(&format!("{call}: {explanation}"));
+}
+
 /// Prints steps on standard output, and the countdown on standard error.
 #[derive(Debug)]
 pub(super) struct Progress {

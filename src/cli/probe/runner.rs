@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::super::CliError;
+use super::api::is_assumed;
 use super::error_text;
 use super::progress::Progress;
 use crate::api::Client;
@@ -39,6 +40,8 @@ const INTERVALS: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_secs(365 * 86_400));
 /// Maximum number of requests: three times what it takes to find that nothing renews.
 const MAX_CALLS: u32 = 30;
+/// Pause before the next attempt to write a new refresh token.
+const RETRY_REFRESH: Duration = Duration::from_secs(5);
 /// Refresh interval of the countdown.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -63,11 +66,22 @@ pub(in crate::cli) enum ProbeResult {
     Undecided,
 }
 
+/// A secret, and the file that it is from.
+pub(super) struct SecretFile {
+    pub(super) path: PathBuf,
+    pub(super) value: TokenValue,
+}
+
+/// The token, and the refresh token that renewals spend.
+pub(super) struct Secrets {
+    pub(super) token: SecretFile,
+    pub(super) refresh: Option<SecretFile>,
+}
+
 /// Probes one token.
 pub(super) struct ProbeRunner {
     client: Client,
-    file: PathBuf,
-    value: TokenValue,
+    secrets: Secrets,
     policy: Policy,
     prove: bool,
     token: Token,
@@ -83,7 +97,7 @@ impl ProbeRunner {
     pub(super) fn new(
         client: Client,
         server: &Server,
-        (file, value): (PathBuf, TokenValue),
+        secrets: Secrets,
         prove: bool,
         now: Moment,
     ) -> Self {
@@ -93,23 +107,12 @@ impl ProbeRunner {
             renewal: server.renewal,
             reauth: None,
             reauth_before: None,
-            assumed: false,
+            assumed: is_assumed(server),
             rotates: false,
         };
         let token = Token::with_value(now);
         let progress = Progress::new();
-        Self {
-            client,
-            file,
-            value,
-            policy,
-            prove,
-            token,
-            calls: 0,
-            refused: None,
-            end: None,
-            progress,
-        }
+        Self { client, secrets, policy, prove, token, calls: 0, refused: None, end: None, progress }
     }
 
     /// Runs until there is a result and a new token value, if any, is stored.
@@ -150,7 +153,8 @@ impl ProbeRunner {
                 self.ask(method, timeout, connection).await
             }
             Some(Action::Persist { .. }) => {
-                let stored = replace(&self.file, &self.value);
+                let SecretFile { path, value } = &self.secrets.token;
+                let stored = replace(path, value);
                 let stored = stored.map_err(|fault| fault.to_string().into());
                 self.step(Event::PersistFinished(stored)).map(drop)
             }
@@ -166,16 +170,28 @@ impl ProbeRunner {
     ) -> Result<(), CliError> {
         self.calls += 1;
         let sent = clock::now();
-        let (outcome, new_value) = match method {
-            Method::Query => (self.client.query(&self.value, timeout, connection).await, None),
-            Method::Renew => {
-                let renewed = self.client.renew(&self.value, timeout, connection).await;
-                (renewed.outcome, renewed.new_value)
+        let Secrets { token, refresh } = &self.secrets;
+        let (outcome, new_value, new_refresh) = match (method, refresh) {
+            (Method::Query, _) => {
+                (self.client.query(&token.value, timeout, connection).await, None, None)
+            }
+            (Method::Renew, None) => {
+                let renewed = self.client.renew(&token.value, timeout, connection).await;
+                (renewed.outcome, renewed.new_value, None)
+            }
+            (Method::Renew, Some(refresh)) => {
+                let renewed = self.client.rotate(&refresh.value, Some(&token.value), timeout).await;
+                (renewed.outcome, renewed.new_value, renewed.new_refresh)
             }
         };
         let received = clock::now_ceil();
+        if let Some(new_refresh) = new_refresh {
+            self.keep_refresh_token(new_refresh).await?;
+        }
         let replaced = new_value.is_some();
-        self.value = new_value.unwrap_or_else(|| self.value.clone());
+        if let Some(new_value) = new_value {
+            self.secrets.token.value = new_value;
+        }
         if self.prove {
             self.progress.step(&describe_response(method, &outcome))?;
         }
@@ -198,6 +214,21 @@ impl ProbeRunner {
             self.announce_wait()?;
         }
         Ok(())
+    }
+
+    /// Writes the new refresh token to its file. The spent one is useless, so this does not give up.
+    async fn keep_refresh_token(&mut self, new: TokenValue) -> Result<(), CliError> {
+        let Some(refresh) = &mut self.secrets.refresh else { return Ok(()) };
+        refresh.value = new;
+        while let Err(error) = replace(&refresh.path, &refresh.value) {
+            self.progress.step(&format!(
+                "the new refresh token could not be written: {error}; do not stop this now, the \
+                 write is retried in {}",
+                format_duration(RETRY_REFRESH)
+            ))?;
+            sleep(RETRY_REFRESH).await;
+        }
+        self.progress.step(&format!("new refresh token written to {}", refresh.path.display()))
     }
 
     /// The result, if one response decides it. `known`: the token was alive in an earlier response.

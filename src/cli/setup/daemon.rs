@@ -17,16 +17,18 @@ use crate::settings::Installation;
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Reloads the daemon of `installation` and prints the outcome. `overrides` are those of the unit.
-/// Returns whether there is a daemon.
+/// `unchanged` is printed if the configuration is the same as before. Returns whether there is a
+/// daemon.
 pub(super) fn reload_daemon(
     installation: &Installation,
     overrides: &BTreeMap<String, String>,
+    unchanged: &str,
 ) -> Result<bool, CliError> {
     let runtime = runtime()?;
     let reloaded = runtime.block_on(async {
         let mut client =
             SocketArgs { socket: None }.client(installation, environment(overrides)).await;
-        reload(&mut client, RELOAD_TIMEOUT).await
+        reload(&mut client, RELOAD_TIMEOUT, unchanged).await
     });
     runtime.shutdown_background();
     match reloaded {

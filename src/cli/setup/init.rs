@@ -2,15 +2,19 @@
 
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::files::{StateDirectory, check_writable, not_written, print_written, write_config};
+use super::init_text::ServerText;
 use super::{check_home, command_line, input, refused, shell_word};
 use crate::cli::diagnostics::DiagnosticStyle;
+use crate::cli::profile::{self, NATIVE, ProfileArgs};
 use crate::cli::{CliError, eprint_message, print_text, unit, warn};
+use crate::profile::Profile;
 use crate::settings::{FileChange, Installation, Settings, WarningKind, ad_hoc_server};
-use crate::token_source::{CONFIG_PREFIX, PersistError};
+use crate::token_source::PersistError;
 
 /// Name of the file in `conf.d` if the main file exists.
 const DROP_IN: &str = "server.toml";
@@ -18,21 +22,11 @@ const DROP_IN: &str = "server.toml";
 /// Attempts to enter a URL.
 const ATTEMPTS: usize = 3;
 
-/// Begins with [`CONFIG_PREFIX`].
-const HEADER: &str = "\
-# tokenkeep's configuration. All keys: tokenkeep.toml(5). Test it with `tokenkeep check-config`.
-# Add tokens with `tokenkeep add NAME`: it stores the value and writes conf.d/NAME.toml.
-";
-
-const LISTEN: &str = "
-# Status page, metrics and health checks, for this machine only: remove the `#`.
-#[control]
-#listen = \"127.0.0.1:9464\"
-";
-
 /// Write a minimal configuration with one server
 ///
-/// Asks for the URL of the server on a terminal. Never overwrites a file: if the configuration file
+/// With --profile, also writes the parameters of the profile, and its login as a `reauth` method. A
+/// parameter that is not given by --with is read from a file beside the configuration, such as
+/// vault.secret_id. Asks for the URL of the server on a terminal. Never overwrites a file: if the configuration file
 /// exists and defines nothing yet, as after the installation of a package, writes conf.d/server.toml.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Init {
@@ -42,25 +36,8 @@ pub(in crate::cli) struct Init {
     /// Allow plain http to another machine; others on the network can then read the tokens
     #[arg(long)]
     allow_http: bool,
-    /// API of the server
-    #[arg(long, value_enum, default_value = "sarus")]
-    profile: Profile,
-}
-
-/// A known API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Profile {
-    /// The Sarus market data API
-    Sarus,
-}
-
-impl Profile {
-    /// The name of the `[server.NAME]`.
-    const fn server(self) -> &'static str {
-        match self {
-            Self::Sarus => "sarus",
-        }
-    }
+    #[command(flatten)]
+    api: ProfileArgs,
 }
 
 impl Init {
@@ -75,6 +52,9 @@ impl Init {
         if let Some(url) = &self.url {
             self.check_url(url).map_err(CliError::Usage)?;
         }
+        let profile = self.profile(installation)?;
+        let given = profile::parse_parameters(&self.api.with)?;
+        profile::check_parameters(profile.as_deref(), &given).map_err(CliError::Usage)?;
         let overrides = unit::overrides(installation);
         let config = installation.config();
         let is_new = config.symlink_metadata().is_err();
@@ -88,7 +68,9 @@ impl Init {
         check_writable(folder, installation, &self.command())?;
 
         let url = self.url(installation)?;
-        let text = self.text(&url, is_new);
+        let server =
+            ServerText::new(&url, self.allow_http, profile.as_deref(), &given, installation);
+        let text = server.text(is_new);
         let change = FileChange::Write(&path, &text);
         let mut loaded = installation.load_changed(change, unit::environment(&overrides))?;
         let is_expected = |kind| matches!(kind, WarningKind::NoTokens | WarningKind::Unused);
@@ -103,12 +85,31 @@ impl Init {
             .and_then(|()| create_state(&loaded.settings, installation))
             .map_err(|error| not_written(&error, installation, &self.command()))?;
         print_written(&path)?;
-        print_text(&format!("Next: {}\n", command_line(installation, "add NAME")))
+        for (name, file) in server.missing_files() {
+            let file = file.display();
+            print_text(&format!(
+                "Put {name} into {file}, alone on one line, with mode 0600 for the service's user\n"
+            ))?;
+        }
+        print_text(&format!("Next: {}\n", command_line(installation, &server.add_arguments())))
+    }
+
+    /// The profile; `None` for the native API.
+    fn profile(&self, installation: &Installation) -> Result<Option<Arc<Profile>>, CliError> {
+        let name = &self.api.profile;
+        if profile::is_file(name) {
+            return Err(CliError::Usage(format!(
+                "--profile {name}: `init` needs the name of a profile; copy [profile.NAME] from the \
+                 file to {}, then write --profile NAME",
+                installation.drop_ins().join("profiles.toml").display()
+            )));
+        }
+        profile::find(name, installation)
     }
 
     /// Checks a URL. The error does not repeat it.
     fn check_url(&self, url: &str) -> Result<(), String> {
-        ad_hoc_server(self.profile.server(), url, self.allow_http, None).map(drop)
+        ad_hoc_server(&self.api.profile, url, self.allow_http, None).map(drop)
     }
 
     /// The URL from the option, which was checked, or the terminal.
@@ -132,22 +133,18 @@ impl Init {
         Err(missing())
     }
 
-    /// The text of the file. `is_whole`: of the main file.
-    fn text(&self, url: &str, is_whole: bool) -> String {
-        let server = self.profile.server();
-        let url = toml::Value::from(url);
-        let allow_http = if self.allow_http { "allow_http = true\n" } else { "" };
-        let table = format!("\n[server.{server}]\nurl = {url}\n{allow_http}");
-        let more = if is_whole { LISTEN } else { "" };
-        debug_assert!(HEADER.starts_with(CONFIG_PREFIX));
-        format!("{HEADER}{table}{more}")
-    }
-
     /// The user's command, for a remedy.
     fn command(&self) -> String {
         let url = self.url.as_ref();
         let url = url.map(|url| format!(" --url {}", shell_word(url))).unwrap_or_default();
-        format!("init{url}{}", if self.allow_http { " --allow-http" } else { "" })
+        let profile = match &*self.api.profile {
+            NATIVE => String::new(),
+            name => format!(" --profile {}", shell_word(name)),
+        };
+        // Parameters may be secrets.
+        let with = if self.api.with.is_empty() { "" } else { " --with ..." };
+        let allow_http = if self.allow_http { " --allow-http" } else { "" };
+        format!("init{url}{profile}{with}{allow_http}")
     }
 }
 

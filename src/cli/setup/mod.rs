@@ -7,6 +7,7 @@ mod add;
 mod daemon;
 mod files;
 mod init;
+mod init_text;
 mod input;
 mod links;
 mod other_tokens;

@@ -13,6 +13,7 @@ use super::daemon::{inventory_of, reload_daemon};
 use super::files::{check_writable, follow_links, not_written};
 use super::other_tokens::inventory_with;
 use super::{check_home, command_line, refused, shell_word, sudo};
+use crate::cli::client::UNCHANGED;
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::{CliError, eprint_message, print_text, unit, warn};
 use crate::settings::{
@@ -57,8 +58,12 @@ impl Remove {
             Err(errors) if self.delete_token => return Err(errors.into()),
             loaded => loaded.map_or(changed.settings, |loaded| loaded.settings),
         };
-        let file = self.token_file(&settings)?;
-        for path in [Some(&entry.file), file.as_ref()].into_iter().flatten() {
+        let files = self.files(&settings);
+        if self.delete_token {
+            self.check_unshared(&files, &settings)?;
+        }
+        let deleted = if self.delete_token { &files[..] } else { &[] };
+        for path in [&entry.file].into_iter().chain(deleted) {
             let folder = path.parent().unwrap_or(Path::new("."));
             follow_links(folder)?;
             check_writable(folder, installation, &self.command())?;
@@ -66,18 +71,14 @@ impl Remove {
 
         self.delete(&entry.file, installation)?;
         warn(&changed.warnings, style);
-        if let Err(error) = reload_daemon(installation, &overrides) {
-            report_rest(self.file(&settings).as_deref(), installation);
+        if let Err(error) = reload_daemon(installation, &overrides, UNCHANGED) {
+            report_rest(&files, installation);
             return Err(error);
         }
-        let rest = match (file, self.file(&settings)) {
-            (Some(file), _) if file.symlink_metadata().is_ok() => {
-                self.delete(&file, installation)?;
-                None
-            }
-            (None, file) => file,
-            _ => None,
-        };
+        for file in deleted.iter().filter(|file| file.symlink_metadata().is_ok()) {
+            self.delete(file, installation)?;
+        }
+        let rest = if self.delete_token { Vec::new() } else { files };
         let env_file = settings.tokens.iter().find(|token| token.name == self.name);
         let env_file = env_file.and_then(|token| Some(token.env_file.as_ref()?.path.clone()));
         for file in rest.into_iter().chain(env_file).filter(|file| file.exists()) {
@@ -118,29 +119,31 @@ impl Remove {
         )))
     }
 
-    /// The token's file, if the token has one.
-    fn file(&self, settings: &Settings) -> Option<PathBuf> {
-        let token = settings.tokens.iter().find(|token| token.name == self.name)?;
-        match &token.source {
+    /// The files of the token's value and of its refresh token, as far as it has them.
+    fn files(&self, settings: &Settings) -> Vec<PathBuf> {
+        let token = settings.tokens.iter().find(|token| token.name == self.name);
+        let sources =
+            token.into_iter().flat_map(|token| [Some(&token.source), token.refresh.as_ref()]);
+        let files = sources.flatten().filter_map(|source| match source {
             Source::File(file) => Some(file.clone()),
             Source::Credential(_) | Source::Env(_) => None,
-        }
+        });
+        files.collect()
     }
 
-    /// The token file that is to be deleted.
-    fn token_file(&self, settings: &Settings) -> Result<Option<PathBuf>, CliError> {
-        let Some(file) = self.file(settings).filter(|_| self.delete_token) else {
-            return Ok(None);
-        };
+    /// Checks that no other token uses one of the files.
+    fn check_unshared(&self, files: &[PathBuf], settings: &Settings) -> Result<(), CliError> {
         let mut others = settings.tokens.iter().filter(|token| token.name != self.name);
-        match others.find(|token| token.source == Source::File(file.clone())) {
-            Some(other) => Err(refused(format!(
-                "[token.{}] uses the same file, {}; run this without --delete-token",
-                other.name,
+        let shared = others.find_map(|other| match &other.source {
+            Source::File(file) if files.contains(file) => Some((&other.name, file)),
+            _ => None,
+        });
+        shared.map_or(Ok(()), |(other, file)| {
+            Err(refused(format!(
+                "[token.{other}] uses the same file, {}; run this without --delete-token",
                 file.display()
-            ))),
-            None => Ok(Some(file)),
-        }
+            )))
+        })
     }
 
     fn delete(&self, path: &Path, installation: &Installation) -> Result<(), CliError> {
@@ -159,15 +162,16 @@ impl Remove {
     }
 }
 
-/// Says that the token's file remains because the daemon, which may still use it, was not reloaded.
-fn report_rest(file: Option<&Path>, installation: &Installation) {
-    let Some(file) = file.filter(|file| file.symlink_metadata().is_ok()) else { return };
-    let reload = command_line(installation, "reload --wait");
-    let sudo = sudo();
-    let word = shell_word(&file.to_string_lossy()).into_owned();
-    eprint_message(&format!(
-        "the token is still in {}, because the daemon was not reloaded; to delete it, run \
-         `{reload}`, then `{sudo}rm {word}`",
-        file.display()
-    ));
+/// Says that the token's files remain because the daemon, which may still use them, was not reloaded.
+fn report_rest(files: &[PathBuf], installation: &Installation) {
+    for file in files.iter().filter(|file| file.symlink_metadata().is_ok()) {
+        let reload = command_line(installation, "reload --wait");
+        let sudo = sudo();
+        let word = shell_word(&file.to_string_lossy()).into_owned();
+        eprint_message(&format!(
+            "the token is still in {}, because the daemon was not reloaded; to delete it, run \
+             `{reload}`, then `{sudo}rm {word}`",
+            file.display()
+        ));
+    }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::control::Counts;
 use crate::control::summary::Summary;
+use crate::control::{Counts, LifeBasis};
 use crate::time::{Moment, whole_millis};
 
 /// Maximum number of tokens shown, worst first. Further tokens are only counted.
@@ -30,6 +30,8 @@ pub struct TokenRow {
     pub until: Option<Moment>,
     /// Its life at the last renewal, in milliseconds.
     pub life_ms: Option<u64>,
+    /// What `until` is based on.
+    pub basis: LifeBasis,
     /// The next check; `None` if none is planned.
     pub next_check: Option<Moment>,
     /// When the server reported the value as expired or rejected, unless another value followed.
@@ -51,9 +53,10 @@ pub struct ReauthRow {
 
 impl TokenRow {
     /// The row in the wire format: id, name, server, state, remaining life (negative after the
-    /// expiry), life, time until the next check, when it died, and its re-authentication: whether an
-    /// attempt is in progress, attempts left, and time until the next one. Times are in
-    /// milliseconds; when it died is in Unix time.
+    /// expiry), life, time until the next check, when it died, its re-authentication (whether an
+    /// attempt is in progress, attempts left, and time until the next one), and what its life is based
+    /// on if that is no report of it: `assumed` or `endless`. Times are in milliseconds; when it died
+    /// is in Unix time.
     pub(super) fn to_wire(&self, now: Moment) -> impl Serialize + use<'_> {
         let ahead = |moment: Moment| whole_millis(moment.since(now));
         // One of the two is zero.
@@ -67,8 +70,13 @@ impl TokenRow {
         let reauth = self
             .reauth
             .map(|reauth| (reauth.running, reauth.attempts_left, reauth.next.map(ahead)));
+        let basis = match self.basis {
+            LifeBasis::Reported => None,
+            LifeBasis::Assumed => Some("assumed"),
+            LifeBasis::Endless => Some("endless"),
+        };
         let Self { id, server, state, life_ms, .. } = self;
-        (id, self.name.as_deref(), server, state, left, life_ms, next, dead, reauth)
+        (id, self.name.as_deref(), server, state, left, life_ms, next, dead, reauth, basis)
     }
 }
 
@@ -190,6 +198,7 @@ pub(super) mod tests {
             state: "alive",
             until: Some(Moment::from_millis(5_000)),
             life_ms: Some(4_000),
+            basis: LifeBasis::Reported,
             next_check: Some(Moment::from_millis(3_000)),
             dead_since: None,
             reauth: None,
@@ -203,14 +212,26 @@ pub(super) mod tests {
     #[test]
     fn wire_rows_contain_times_relative_to_now() {
         let rendered = serde_json::to_string(&row(7).to_wire(Moment::from_millis(2_500)));
-        assert_eq!(rendered.expect("JSON"), r#"[7,"token-7",0,"alive",2500,4000,500,null,null]"#);
+        assert_eq!(
+            rendered.expect("JSON"),
+            r#"[7,"token-7",0,"alive",2500,4000,500,null,null,null]"#
+        );
     }
 
     #[test]
     fn past_expiry_is_negative_and_unknown_times_are_null() {
         let unknown = TokenRow { name: None, life_ms: None, next_check: None, ..row(7) };
         let rendered = serde_json::to_string(&unknown.to_wire(Moment::from_millis(9_000)));
-        assert_eq!(rendered.expect("JSON"), r#"[7,null,0,"alive",-4000,null,null,null,null]"#);
+        assert_eq!(rendered.expect("JSON"), r#"[7,null,0,"alive",-4000,null,null,null,null,null]"#);
+    }
+
+    #[test]
+    fn wire_row_says_if_the_life_is_assumed_or_endless() {
+        for (basis, word) in [(LifeBasis::Assumed, "assumed"), (LifeBasis::Endless, "endless")] {
+            let row = TokenRow { basis, ..row(7) };
+            let rendered = serde_json::to_value(row.to_wire(Moment::from_millis(2_500)));
+            assert_eq!(rendered.expect("JSON")[9], word);
+        }
     }
 
     #[test]
@@ -226,7 +247,7 @@ pub(super) mod tests {
             ..row(7)
         };
         let rendered = serde_json::to_string(&dead.to_wire(Moment::from_millis(2_500)));
-        let expected = r#"[7,"token-7",0,"expired",null,4000,null,0,[false,2,2000]]"#;
+        let expected = r#"[7,"token-7",0,"expired",null,4000,null,0,[false,2,2000],null]"#;
         assert_eq!(rendered.expect("JSON"), expected);
     }
 

@@ -1,6 +1,7 @@
 //! The wording of the sentences.
 
 use super::{Concern, Facts, OutageFacts, Part, TokenFacts, ValueOrigin, When};
+use crate::control::LifeBasis;
 use crate::lifecycle::State;
 use crate::text::group_digits;
 
@@ -142,7 +143,10 @@ impl Sentence {
                 self.text(", but the last check of ");
                 self.name(token);
                 self.text(" failed");
-                self.expiry("; it expires at", token);
+                self.expiry(
+                    token,
+                    ["; it expires at", "; its life is assumed until", "; it does not expire"],
+                );
             }
             (Concern::Retrying, [token, ..]) => {
                 self.text(&alive);
@@ -194,8 +198,12 @@ impl Sentence {
                 self.at(" at", token.died_at_ms);
             }
             (State::Unverified, Some(expiry)) if expiry.in_ms <= 0 => {
+                let expiry_name = match token.basis {
+                    LifeBasis::Assumed => "assumed expiry",
+                    LifeBasis::Reported | LifeBasis::Endless => "expiry",
+                };
                 self.at(
-                    "has had no successful check since before its expiry at",
+                    &format!("has had no successful check since before its {expiry_name} at"),
                     Some(expiry.at_ms),
                 );
             }
@@ -207,9 +215,18 @@ impl Sentence {
             (State::Paused, Some(expiry)) if expiry.in_ms <= 0 => {
                 self.at("is paused, and its last known expiry was at", Some(expiry.at_ms));
             }
-            (State::Paused, Some(expiry)) => self.when("is paused and expires at", expiry),
+            (State::Paused, Some(_)) => self.expiry(
+                token,
+                [
+                    "is paused and expires at",
+                    "is paused, and its life is assumed until",
+                    "is paused and does not expire",
+                ],
+            ),
             (State::Retrying | State::Alive, None) => self.text("is alive"),
-            (State::Retrying | State::Alive, Some(expiry)) => self.when("expires at", expiry),
+            (State::Retrying | State::Alive, Some(_)) => {
+                self.expiry(token, ["expires at", "is assumed to expire at", "does not expire"])
+            }
         }
     }
 
@@ -239,7 +256,7 @@ impl Sentence {
             }
             State::Retrying | State::Alive => {
                 self.text("is alive");
-                self.expiry(" until", token);
+                self.expiry(token, [" until", ", assumed until", " and does not expire"]);
                 if token.state == State::Retrying {
                     self.text(", but the last check failed");
                 }
@@ -254,22 +271,28 @@ impl Sentence {
         self.text(".");
     }
 
-    fn expiry(&mut self, before: &str, token: &TokenFacts) {
-        if let Some(expiry) = token.expiry {
-            self.when(before, expiry);
+    /// The expiry, if it is known: after a text for one that the server reported, or one for an
+    /// assumed one. The third text is for a token that does not expire.
+    fn expiry(&mut self, token: &TokenFacts, [reported, assumed, endless]: [&str; 3]) {
+        match (token.expiry, token.basis) {
+            (None, _) => {}
+            (Some(expiry), LifeBasis::Reported) => self.when(reported, expiry),
+            (Some(expiry), LifeBasis::Assumed) => self.when(assumed, expiry),
+            (Some(_), LifeBasis::Endless) => self.text(endless),
         }
     }
 
     fn first_expiry(&mut self, token: &TokenFacts) {
-        match (&token.name, token.expiry) {
-            (_, None) => {}
-            (None, Some(expiry)) => self.when("; the first expires at", expiry),
-            (Some(_), Some(expiry)) => {
-                self.text("; the first to expire is ");
-                self.name(token);
-                self.when(", at", expiry);
-            }
+        if token.expiry.is_none() || token.basis == LifeBasis::Endless {
+            return;
         }
+        if token.name.is_none() {
+            let assumed = "; the first is assumed to expire at";
+            return self.expiry(token, ["; the first expires at", assumed, ""]);
+        }
+        self.text("; the first to expire is ");
+        self.name(token);
+        self.expiry(token, [", at", ", assumed at", ""]);
     }
 
     fn next_check(&mut self, next_check_ms: Option<u64>) {

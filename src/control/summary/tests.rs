@@ -24,6 +24,7 @@ fn token(name: &str, concern: Concern, state: State) -> TokenFacts {
         concern,
         state,
         expiry: None,
+        basis: LifeBasis::Reported,
         died_at_ms: None,
         was_revoked: false,
         was_alive: true,
@@ -395,4 +396,47 @@ fn parts_are_plain_json() {
         })
     );
     assert_eq!(serde_json::from_value::<Summary>(json).expect("a summary"), summary);
+}
+
+#[test]
+fn assumed_life_is_said_to_be_assumed() {
+    let basis = LifeBasis::Assumed;
+    let alive = TokenFacts { basis, ..alive("items") };
+    let said = |token: TokenFacts| text(&summarize_token(&token));
+    assert_eq!(
+        said(alive.clone()),
+        "items is alive, assumed until @129 (in 29 min); the next check is in 12 min."
+    );
+    let paused = TokenFacts { concern: Concern::Paused, state: State::Paused, ..alive.clone() };
+    assert!(said(paused).starts_with("items is paused, and its life is assumed until @129"));
+    let retrying = TokenFacts { concern: Concern::Retrying, state: State::Retrying, ..alive };
+    let (sentence, _) = of(std::slice::from_ref(&retrying), 1);
+    assert!(sentence.ends_with("; its life is assumed until @129 (in 29 min)."), "{sentence}");
+    let (sentence, _) = of(&[retrying.clone(), retrying.clone()], 1);
+    assert!(sentence.contains("is items, assumed at @129 (in 29 min)."), "{sentence}");
+    let hidden = TokenFacts { name: None, ..retrying };
+    let (sentence, _) = of(&[hidden.clone(), hidden], 1);
+    assert!(sentence.contains("; the first is assumed to expire at @129"), "{sentence}");
+    let lapsed = TokenFacts {
+        basis,
+        expiry: Some(minutes(-5)),
+        ..token("items", Concern::Lapsed, State::Unverified)
+    };
+    assert!(said(lapsed).contains("since before its assumed expiry at @95"));
+}
+
+#[test]
+fn endless_life_has_no_expiry() {
+    let alive = TokenFacts { basis: LifeBasis::Endless, ..alive("root") };
+    assert_eq!(
+        text(&summarize_token(&alive)),
+        "root is alive and does not expire; the next check is in 12 min."
+    );
+    let paused = TokenFacts { concern: Concern::Paused, state: State::Paused, ..alive.clone() };
+    assert!(text(&summarize_token(&paused)).starts_with("root is paused and does not expire; "));
+    let retrying = TokenFacts { concern: Concern::Retrying, state: State::Retrying, ..alive };
+    let (sentence, _) = of(std::slice::from_ref(&retrying), 1);
+    assert!(sentence.ends_with(", but the last check of root failed; it does not expire."));
+    let (sentence, _) = of(&[retrying.clone(), retrying], 1);
+    assert!(sentence.ends_with(", but the last checks of 2 failed."), "{sentence}");
 }

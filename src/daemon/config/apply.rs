@@ -88,9 +88,15 @@ impl Application {
                 if let Some(token) = new.tokens.get(next) {
                     self.stage = Stage::Put(next + 1);
                     let origin = TokenOrigin::Own(token.source.clone());
-                    let config = tokens.config_for(&token.keep_alive, origin, policies);
+                    let config = tokens.config_for(
+                        &token.keep_alive,
+                        origin,
+                        token.refresh.is_some(),
+                        policies,
+                    );
                     if let Some((mut config, spec)) = config {
                         config.env_file.clone_from(&token.env_file);
+                        config.refresh.clone_from(&token.refresh);
                         put_own(&token.name, (config, spec), tokens, diff);
                     }
                 } else {

@@ -78,7 +78,10 @@ impl Inventories {
             InventorySource::Dir(path) => TokenOrigin::File(id, path.clone()),
             InventorySource::File { .. } | InventorySource::Command { .. } => TokenOrigin::Line(id),
         };
-        let (config, spec) = tokens.config_for(&settings.keep_alive, origin, policies)?;
+        // Lines may have one, and files do not.
+        let has_refresh = matches!(origin, TokenOrigin::Line(_));
+        let (config, spec) =
+            tokens.config_for(&settings.keep_alive, origin, has_refresh, policies)?;
         let Some(inventory) = self.by_id.get_mut(&id) else {
             let inventory = InventoryState::new(settings.clone(), Arc::new(config), spec);
             self.by_id.insert(id, inventory);

@@ -42,12 +42,13 @@ impl Inventories {
         known: Option<TokenId>,
         tokens: &mut Tokens,
     ) {
-        let InventoryEntry { name, value, warnings, line } = listed;
+        let InventoryEntry { name, value, refresh, warnings, line } = listed;
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
         let Some(pass) = &mut inventory.pass else { return };
         let Some(token) = known else {
             let token = tokens.add(name, &inventory.config, inventory.spec.clone(), line);
             pass.seen.insert(token);
+            tokens.on_refresh_token_listed(token, refresh);
             return match value {
                 Ok(value) => tokens.on_value_found(token, value, &warnings),
                 Err(error) => tokens.on_value_missing(token, &error),
@@ -62,6 +63,8 @@ impl Inventories {
             return pass.repeats.add(EntryLocation::Line(line), error);
         }
         pass.seen.insert(token);
+        tokens.on_refresh_token_listed(token, refresh);
+        let Some(entry) = tokens.registry.token(token) else { return };
         let is_same = value.as_ref().is_ok_and(|value| entry.in_source() == Some(*value))
             && !tokens.has_refused_value(token);
         let is_file = matches!(entry.config().origin, TokenOrigin::File(..));
@@ -215,7 +218,7 @@ impl Inventories {
         tokens.request_reads(pass.reads);
         tokens.recorder.prune_orphans();
         if self.are_all_read() {
-            tokens.recorder.expire_orphans();
+            tokens.expire_orphans();
         }
         if read_again {
             self.read(id, None);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::digest::{Digest, Disclosure};
 use super::top_k::{TopK, rank};
-use super::views::{View, counted, dead_since, level};
+use super::views::{View, counted, dead_since, level, life_basis};
 use crate::clock;
 use crate::control::Reply;
 use crate::control::dashboard::{
@@ -95,6 +95,7 @@ fn row(view: &View<'_>, key: u32, names: bool) -> Option<TokenRow> {
         state: token.state().as_str(),
         until: token.expiry(),
         life_ms: Some(token.life_ms()).filter(|life| *life > 0),
+        basis: life_basis(&token, &scheduler.spec(id)?.policy),
         next_check: scheduler.next_check(id),
         dead_since: dead_since(&token, entry),
         reauth: reauth(scheduler, id, &token),

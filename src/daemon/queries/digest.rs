@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::top_k::TopK;
-use super::views::{View, dead_since};
+use super::views::{View, dead_since, life_basis};
 use crate::clock;
 use crate::control::summary::{
     Concern, Facts, OutageFacts, ReauthFacts, Summary, TokenFacts, ValueOrigin, When, summarize,
@@ -147,6 +147,7 @@ fn token_facts(view: &View<'_>, id: TokenId, disclosure: Disclosure) -> Option<T
         concern: concern(token.summary(), spec, now),
         state: token.state(),
         expiry: token.expiry().map(|expiry| when(expiry, now, wall)),
+        basis: life_basis(&token, &spec.policy),
         died_at_ms: death.at.map(Timestamp::as_millisecond),
         was_revoked: death.was_revoked,
         was_alive: token.life_ms() > 0,

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::control::Reply;
 use crate::daemon::metrics::Labels;
 use crate::lifecycle::{State, TokenSummary};
-use crate::scheduler::{ServerId, TokenId};
+use crate::scheduler::{TokenId, TokenSpec};
 use crate::time::Moment;
 
 type Gauges = Family<Labels, Gauge>;
@@ -43,6 +43,8 @@ pub(crate) struct MetricsQuery {
     now: Moment,
     /// The remaining lives by the servers' numbers.
     lives: Vec<LifeHistogram>,
+    /// The numbers of tokens with an assumed life, by the servers' numbers.
+    assumed: Vec<usize>,
     /// The clients that wait, and whether they may see names of tokens.
     replies: Vec<(bool, Reply<Registry>)>,
 }
@@ -106,7 +108,12 @@ impl EncodeMetric for TokenInfos {
 
 impl MetricsQuery {
     pub(crate) fn new(names: bool, reply: Reply<Registry>) -> Self {
-        Self { now: clock::now(), lives: Vec::new(), replies: vec![(names, reply)] }
+        Self {
+            now: clock::now(),
+            lives: Vec::new(),
+            assumed: Vec::new(),
+            replies: vec![(names, reply)],
+        }
     }
 
     /// Adds a query that has not begun either: they share the counts.
@@ -118,9 +125,15 @@ impl MetricsQuery {
         self.replies.iter().any(|(_, reply)| !reply.is_closed())
     }
 
-    pub(crate) fn visit(&mut self, summary: TokenSummary, server: ServerId) {
+    pub(crate) fn visit(&mut self, summary: TokenSummary, spec: &TokenSpec) {
+        let server = spec.server.index();
+        if spec.policy.assumed {
+            if self.assumed.len() <= server {
+                self.assumed.resize(server + 1, 0);
+            }
+            self.assumed[server] += 1;
+        }
         let Some(expiry) = summary.expiry else { return };
-        let server = server.index();
         if self.lives.len() <= server {
             self.lives.resize_with(server + 1, LifeHistogram::default);
         }
@@ -160,7 +173,8 @@ impl MetricsQuery {
     }
 
     fn register_servers(&self, view: &View<'_>, registry: &mut Registry) {
-        let (tokens, available) = (Gauges::default(), Gauges::default());
+        let (tokens, available, assumed) =
+            (Gauges::default(), Gauges::default(), Gauges::default());
         let (lives, shortest) = (Family::<Labels, Lives>::default(), FloatGauges::default());
         for server in &view.settings.servers {
             let Some(id) = view.tokens.servers.id_of(&server.name) else { continue };
@@ -171,6 +185,8 @@ impl MetricsQuery {
                 let labels = [labels.clone(), state_label].concat();
                 tokens.get_or_create(&labels).set(whole(state_counts.of(state)));
             }
+            let with_assumed_life = self.assumed.get(id.index()).copied().unwrap_or_default();
+            assumed.get_or_create(&labels).set(whole(with_assumed_life));
             available.get_or_create(&labels).set(i64::from(view.tokens.is_available(id)));
             let histogram = self.lives.get(id.index()).cloned().unwrap_or_default();
             if let Some(left_ms) = histogram.shortest_ms {
@@ -180,6 +196,11 @@ impl MetricsQuery {
             let _ = lives.get_or_create(&labels).0.set(histogram);
         }
         registry.register("tokens", "Tokens by their state", tokens);
+        registry.register(
+            "tokens_assumed",
+            "Tokens whose API reports no life, so that their remaining life is assumed",
+            assumed,
+        );
         registry.register(
             "server_available",
             "1 if the server is available, 0 if its circuit breaker is open",

@@ -248,7 +248,7 @@ impl Scan {
                         list.visit(id, summary, spec, registry);
                         is_full = list.is_full();
                     }
-                    Query::Metrics(metrics) => metrics.visit(summary, spec.server),
+                    Query::Metrics(metrics) => metrics.visit(summary, spec),
                     Query::Dashboard(dashboard) => dashboard.visit(summary, spec, key),
                 }
             }

@@ -4,13 +4,14 @@ use jiff::Timestamp;
 
 use crate::clock;
 use crate::control::{
-    ConfigRejection, Counts, EventView, ReauthView, ServerView, TokenDetail, TokenView,
+    ConfigRejection, Counts, EventView, LifeBasis, ReauthView, ServerView, TokenDetail, TokenView,
 };
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::{Outage, TokenEntry, Tokens};
 use crate::event_log::{LoggedEvent, Severity};
-use crate::lifecycle::{Method, State, Token, Validity};
+use crate::lifecycle::{Method, Policy, State, Token, Validity};
+use crate::outcome::ENDLESS;
 use crate::scheduler::{ServerId, StateCounts, TokenId};
 use crate::settings::Settings;
 use crate::time::{Moment, whole_millis};
@@ -44,6 +45,7 @@ impl View<'_> {
         let now = clock::now();
         let inventory = entry.inventory().and_then(|inventory| self.inventories.get(inventory));
         let reading = token.reading();
+        let basis = life_basis(&token, &scheduler.spec(id)?.policy);
         let next_check = scheduler.next_check(id);
         Some(TokenView {
             name: entry.name().to_owned(),
@@ -56,6 +58,8 @@ impl View<'_> {
             next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
             busy: token.is_busy(),
             renews_by: renews_by(scheduler.renews_by(entry.config().server)),
+            assumed: basis == LifeBasis::Assumed,
+            endless: basis == LifeBasis::Endless,
         })
     }
 
@@ -118,6 +122,17 @@ pub(super) fn counted(state_counts: &StateCounts) -> Counts {
         expired: state_counts.of(State::Expired),
         rejected: state_counts.of(State::Rejected),
         missing: state_counts.of(State::Missing),
+    }
+}
+
+/// What the remaining life of a token is based on.
+pub(super) fn life_basis(token: &Token, policy: &Policy) -> LifeBasis {
+    if policy.assumed {
+        LifeBasis::Assumed
+    } else if token.reading().is_some_and(|reading| reading.remaining() >= ENDLESS) {
+        LifeBasis::Endless
+    } else {
+        LifeBasis::Reported
     }
 }
 

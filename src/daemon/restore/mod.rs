@@ -15,8 +15,8 @@ use crate::clock;
 use crate::event_log::EventLog;
 use crate::lifecycle::{Method, SourceChange};
 use crate::scheduler::ReauthFailures;
-use crate::store::{Counter, CounterKey, Store, StoredLife};
-use crate::time::whole_millis;
+use crate::store::{Counter, CounterKey, Store, StoredLife, Writer};
+use crate::time::{Moment, whole_millis};
 use crate::token_source::PersistError;
 
 /// The state of an earlier run, while the daemon starts.
@@ -75,14 +75,15 @@ impl<'a> Restore<'a> {
     /// Loads the persisted values. To be called before tokens are added.
     pub(crate) fn load_values(&mut self, tokens: &mut Tokens) {
         self.read(tokens, |store, tokens| {
-            let (now, wall) = (clock::now(), clock::wall_clock().as_millisecond());
-            let longest = tokens.recorder.keep_removed;
+            let kept = retention(tokens.recorder.keep_removed);
             store.values(|name, stored, until_ms| {
-                let until = until_ms.map(|until_ms| {
-                    let left = until_ms.saturating_sub(wall).max(0).unsigned_abs();
-                    now + Duration::from_millis(left).min(longest)
-                });
-                tokens.recorder.load_value(name, stored, until);
+                tokens.recorder.load_value(name, stored, until_ms.map(&kept));
+            })
+        });
+        self.read(tokens, |store, tokens| {
+            let kept = retention(tokens.recorder.keep_removed);
+            store.companions(|name, stored, until_ms| {
+                tokens.companions.load(name, stored, until_ms.map(&kept));
             })
         });
     }
@@ -134,12 +135,25 @@ impl<'a> Restore<'a> {
             tokens.scheduler.source_changed(id, change, now);
         }
         match tokens.recorder.open(self.store.take()) {
-            Ok(()) => tokens.compact_at_startup(has_rebooted),
+            Ok(()) => {
+                let writer = tokens.recorder.shared_writer();
+                tokens.companions.set_writer(writer.map(Writer::companions));
+                tokens.compact_at_startup(has_rebooted);
+            }
             Err(error) => {
                 let message = "state is kept in memory only and will be lost at a restart";
                 self.warn(&mut tokens.log, message, &error);
             }
         }
+    }
+}
+
+/// Converts the time until when something of a removed token is kept, in milliseconds since 1970.
+fn retention(longest: Duration) -> impl Fn(i64) -> Moment {
+    let (now, wall) = (clock::now(), clock::wall_clock().as_millisecond());
+    move |until_ms| {
+        let left = until_ms.saturating_sub(wall).max(0).unsigned_abs();
+        now + Duration::from_millis(left).min(longest)
     }
 }
 

@@ -3,4 +3,4 @@
 mod orphans;
 mod recorder;
 
-pub(crate) use self::recorder::StateRecorder;
+pub(crate) use self::recorder::{StateRecorder, wall_ms};

@@ -148,9 +148,10 @@ impl StateRecorder {
     }
 
     /// All inventories have been read: tokens that are still not configured were removed.
-    pub(crate) fn expire_orphans(&mut self) {
+    /// Returns whether the startup has ended.
+    pub(crate) fn expire_orphans(&mut self) -> bool {
         if self.startup.is_some() {
-            return;
+            return false;
         }
         let until = clock::now() + self.keep_removed;
         let names = self.orphans.expire_all(until);
@@ -159,6 +160,7 @@ impl StateRecorder {
                 store.expire_value(&name, wall_ms(until));
             }
         }
+        true
     }
 
     /// Drops the state of tokens that are not configured whose time is over.
@@ -183,7 +185,7 @@ impl StateRecorder {
 }
 
 /// `moment` on the wall clock, in milliseconds since 1970.
-fn wall_ms(moment: Moment) -> i64 {
+pub(crate) fn wall_ms(moment: Moment) -> i64 {
     let ahead = i64::try_from(whole_millis(moment.since(clock::now()))).unwrap_or(i64::MAX);
     clock::wall_clock().as_millisecond().saturating_add(ahead)
 }

@@ -29,7 +29,7 @@ pub(super) async fn check(
     };
     let replaced = new_value.is_some();
     let answer = CheckResult { sent, received: clock::now_ceil(), outcome, replaced };
-    let replaced = new_value.map(|to| ReplacedValue { slot, from: value, to });
+    let replaced = new_value.map(|to| ReplacedValue { slot, from: Some(value), to });
     Completion::Checked(ticket, answer, replaced)
 }
 

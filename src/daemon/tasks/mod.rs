@@ -6,27 +6,35 @@
 
 pub(crate) mod blocking;
 mod check;
+mod companion;
 mod keyed_lock;
+mod login;
 mod read_sources;
 mod reauth;
+mod rotate;
 mod task_set;
 mod write_back;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::read_sources::SECOND_READ_DELAY;
 pub(crate) use self::task_set::TaskEnd;
 pub(crate) use self::write_back::remove_stale_temporary_files;
 
+use self::companion::CompanionAccess;
 use self::keyed_lock::KeyedLocks;
 use self::reauth::ReauthRequest;
+use self::rotate::Rotation;
 use self::task_set::TaskSet;
+use super::companions::{Companion, CompanionReport};
 use super::tokens::{
     EnvFileWrite, FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead,
 };
 use super::tokens::{Tokens, WriteOutcome};
 use crate::lifecycle::{Action, CheckResult, Method};
 use crate::outcome::CallError;
+use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::store::WriteReceipt;
@@ -49,6 +57,8 @@ pub(crate) enum Completion {
     EnvFileWritten(EnvFileWrite, Result<ExportedFile, PersistError>),
     /// Sources were read.
     SourcesRead(Vec<SourceRead>),
+    /// What happened to a refresh token, before the result of the task that used it, if any.
+    Companion(Option<CompanionReport>, Option<Box<Completion>>),
     /// The source of a value that the server calls dead was read again, before that is acted on.
     /// `None`: the disk did not respond in time.
     SourceReread(Ticket, CheckResult, Option<SourceRead>),
@@ -78,11 +88,35 @@ impl Tasks {
         action: Action,
         tokens: &mut Tokens,
     ) -> Option<()> {
-        let Tokens { registry, servers, recorder, watcher, .. } = tokens;
+        let Tokens { registry, servers, recorder, watcher, companions, .. } = tokens;
         let entry = registry.token(ticket.token)?;
         let server = &servers[entry.config().server];
         let client = server.client.clone();
         match action {
+            Action::Check { method: Method::Renew, slot, timeout, connection }
+                if server.settings.profile.as_deref().is_some_and(spends_refresh_token) =>
+            {
+                let companion = companions.of(entry.name());
+                let locks = &mut self.file_locks;
+                let rotation = Rotation {
+                    ticket,
+                    client,
+                    access: companion.map(|it| CompanionAccess::new(it, locks)),
+                    slot,
+                    value: entry.value(slot).map(ValueRef::to_value),
+                    has_query: server
+                        .settings
+                        .profile
+                        .as_ref()
+                        .is_some_and(|it| it.query.is_some()),
+                    timeout: server.settings.timeout,
+                    query: (timeout, connection),
+                };
+                if entry.inventory().is_none() {
+                    watcher.check(ticket.token.key());
+                }
+                self.renewals.start(ticket, rotate::rotate(rotation));
+            }
             Action::Check { method, slot, timeout, connection } => {
                 let value = entry.value(slot).map(ValueRef::to_value)?;
                 if entry.inventory().is_none() {
@@ -101,7 +135,10 @@ impl Tasks {
                 let request = ReauthRequest::new(entry, server, reason, attempt);
                 let lock = self.reauth_locks.get(&*request.name);
                 let persisted = tokens.persist_attempts_now(ticket.token);
-                let attempt = reauth::attempt(ticket, client, reauth, request, (lock, persisted));
+                let companion = tokens.companions.of(&request.name);
+                let access = companion.map(|it| CompanionAccess::new(it, &mut self.file_locks));
+                let attempt =
+                    reauth::attempt(ticket, client, reauth, request, access, (lock, persisted));
                 self.must_finish.start(ticket, attempt);
             }
             Action::Revoke { slot, timeout } => {
@@ -159,6 +196,20 @@ impl Tasks {
         set.spawn(write_back::rewrite(write, lock));
     }
 
+    /// Stores a refresh token that is in memory only, until that succeeds. Shutdown waits for it.
+    pub(crate) fn keep_storing(&mut self, companion: &Arc<Companion>) {
+        if companion.begin_retries() {
+            let access = CompanionAccess::new(Arc::clone(companion), &mut self.file_locks);
+            self.must_finish.spawn(companion::keep_storing(access));
+        }
+    }
+
+    /// Reads the source of a refresh token, which may have changed.
+    pub(crate) fn check_companion(&mut self, companion: Arc<Companion>) {
+        let access = CompanionAccess::new(companion, &mut self.file_locks);
+        self.checks.spawn(companion::check_source(access));
+    }
+
     /// Writes a token's `env_file`. Shutdown waits for it.
     pub(crate) fn write_env_file(&mut self, write: EnvFileWrite) {
         let lock = self.file_locks.get(&write.file.path);
@@ -209,4 +260,9 @@ impl Tasks {
     pub(crate) fn actions(&self) -> usize {
         self.checks.actions() + self.renewals.actions() + self.must_finish.actions()
     }
+}
+
+/// Whether the renewing call sends the refresh token.
+fn spends_refresh_token(profile: &Profile) -> bool {
+    profile.renews_with_refresh_token()
 }

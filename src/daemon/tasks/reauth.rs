@@ -1,4 +1,4 @@
-//! Re-authentication attempts: by a command, or by a login request with an API key.
+//! Re-authentication attempts: by a command, or by a login request.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::Completion;
 use super::blocking::{DISK, blocking_among, with_disk_timeout};
+use super::companion::CompanionAccess;
 use super::keyed_lock::KeyedLock;
+use super::login::{self, LoginRequest};
 use crate::api::{LoginError, LoginErrorKind};
 use crate::clock;
 use crate::daemon::tokens::read_source;
@@ -68,6 +70,7 @@ pub(super) async fn attempt(
     client: ServerClient,
     reauth: Arc<Reauth>,
     request: ReauthRequest,
+    access: Option<CompanionAccess>,
     (lock, persisted): (KeyedLock, Option<WriteReceipt>),
 ) -> Completion {
     let _held = lock.acquire().await;
@@ -75,14 +78,30 @@ pub(super) async fn attempt(
         persisted.settled().await;
     }
     let (began, timeout) = (clock::now(), reauth.timeout);
+    let is_profile = matches!(reauth.method, ReauthMethod::Login { .. });
+    let mut report = None;
     let output = match &reauth.method {
         ReauthMethod::Command(command) => run_hook(command, timeout, &request).await,
         ReauthMethod::ApiKey { key, minutes } => {
             log_in(client, key.clone(), *minutes, timeout).await
         }
-        ReauthMethod::Login { .. } => no_value("the server's profile has no login"),
+        ReauthMethod::Login { with, minutes } => {
+            let request = LoginRequest { with, minutes: *minutes, timeout };
+            let (output, new) = login::log_in(client, request, access.clone()).await;
+            report = new;
+            output
+        }
     };
-    Completion::ReauthFinished { ticket, duration: clock::now_ceil().since(began), output }
+    let is_new = !matches!(output, ReauthOutput::Failed(_));
+    if let (true, false, Some(access)) = (is_new, is_profile, &access) {
+        access.drop_refused().await;
+    }
+    let duration = clock::now_ceil().since(began);
+    let finished = Completion::ReauthFinished { ticket, duration, output };
+    match report {
+        Some(report) => Completion::Companion(Some(report), Some(Box::new(finished))),
+        None => finished,
+    }
 }
 
 async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest) -> ReauthOutput {
@@ -154,7 +173,7 @@ async fn log_in(
     }
 }
 
-fn failed_login(LoginError { kind, fault }: LoginError) -> ReauthError {
+pub(super) fn failed_login(LoginError { kind, fault }: LoginError) -> ReauthError {
     ReauthError {
         status: fault.status,
         error: fault.error,

@@ -18,7 +18,7 @@ use crate::settings::{InventorySource, Settings, Source};
 use crate::store::WriteReceipt;
 use crate::token_source::{PersistError, replace, write_env_file};
 
-type FileLock = KeyedLock<Option<TokenValue>>;
+pub(super) type FileLock = KeyedLock<Option<TokenValue>>;
 
 /// Writes a value to its token's file, durably. `in_source` is what the file held when it was last
 /// read: any other value there is a new one, and is left as it is.
@@ -65,7 +65,7 @@ pub(super) async fn export(write: EnvFileWrite, lock: FileLock) -> Completion {
     Completion::EnvFileWritten(write, result)
 }
 
-async fn write(
+pub(super) async fn write(
     lock: FileLock,
     path: PathBuf,
     value: TokenValue,

@@ -48,6 +48,8 @@ pub(crate) struct TokenConfig {
     pub(crate) revoke_on_shutdown: bool,
     /// Only a `[token.NAME]` has one.
     pub(crate) env_file: Option<EnvFile>,
+    /// The source of the refresh token. Only a `[token.NAME]` has one.
+    pub(crate) refresh: Option<Source>,
 }
 
 /// The number of a shared configuration.

@@ -3,9 +3,11 @@
 //! A token is added, replaced and removed by one method each, so that no part keeps anything of a
 //! token that is gone. The main loop executes the pending actions; nothing here starts a task.
 
+mod companions;
 mod config_diff;
 mod config_table;
 mod deferred;
+mod effective;
 mod env_files;
 mod file_retries;
 mod foreign_values;
@@ -46,9 +48,11 @@ pub(crate) use self::server_client::{ServerClient, ServerClients, UNUSABLE, erro
 pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written, read_source};
 pub(crate) use self::token_bit_set::TokenBitSet;
 
+pub(crate) use self::effective::Effective;
 use self::foreign_values::RefusedValues;
 use self::outages::Outages;
 use self::retry_queue::RetryQueue;
+use super::companions::{CompanionSource, Companions};
 use super::state::StateRecorder;
 use crate::clock;
 use crate::event_log::{EventLog, EventName, Fields};
@@ -71,6 +75,10 @@ pub(crate) struct Tokens {
     /// Sources that are to be read; those of one list by one task.
     pub(crate) reads: Vec<Vec<ReadRequest>>,
     pub(crate) recorder: StateRecorder,
+    /// The refresh tokens.
+    pub(crate) companions: Companions,
+    /// Keys of the files of refresh tokens that may have changed.
+    changed_companions: Vec<u32>,
     /// Watches the files of `[token.NAME]` tables.
     pub(crate) watcher: Watcher,
     pub(crate) inventory_counts: InventoryCounts,
@@ -97,6 +105,8 @@ impl Tokens {
             reauths: NamedTable::default(),
             reads: Vec::new(),
             recorder: StateRecorder::new(keep_removed),
+            companions: Companions::default(),
+            changed_companions: Vec::new(),
             watcher: Watcher::new(),
             inventory_counts: InventoryCounts::default(),
             deferred: DeferredSourceChanges::default(),
@@ -136,6 +146,9 @@ impl Tokens {
         if let Some(stored) = self.recorder.adopt_value(name) {
             self.registry.keep_restored_value(id, stored);
         }
+        if let Some(source) = &config.refresh {
+            self.companions.set_source(name, CompanionSource::Own(source.clone()));
+        }
         if let Some(count) = self.recorder.adopt_count(name) {
             self.restore_reauth_attempts(id, &count);
         }
@@ -157,6 +170,7 @@ impl Tokens {
             return false;
         }
         let was_missing = entry.in_source().is_none();
+        let same_refresh = entry.config().refresh == config.refresh;
         let same_env_file = entry.config().env_file == config.env_file;
         // An action that has not started was meant for the configuration before.
         self.cancel_pending(id);
@@ -176,6 +190,9 @@ impl Tokens {
         if !same_spec {
             self.scheduler.change_token(id, spec.clone(), clock::now());
         }
+        if !same_refresh {
+            self.change_refresh_source(id);
+        }
         self.log_replaced_if_stored(id);
         true
     }
@@ -183,6 +200,9 @@ impl Tokens {
     /// Removes a token. A value that its source cannot hold is kept for a time.
     pub(crate) fn remove(&mut self, id: TokenId) {
         self.stash_value(id);
+        if let Some(entry) = self.registry.token(id) {
+            self.companions.release(entry.name(), self.recorder.keep_removed);
+        }
         self.refused.remove(id);
         if let Some(inventory) = self.registry.token(id).and_then(TokenEntry::inventory) {
             let count = self.inventory_counts.of(inventory);
@@ -193,6 +213,7 @@ impl Tokens {
         self.file_retries.remove(id);
         self.replaced.remove(&id);
         self.watcher.remove_path(id.key());
+        self.unwatch_refresh_file(id);
         self.scheduler.remove_token(id);
         self.registry.remove(id);
         self.reconsider_refused(id);
@@ -227,43 +248,45 @@ impl Tokens {
     }
 
     /// The configuration of a token with these settings, for the registry and the scheduler,
-    /// without an `env_file`;
-    /// `None` if its server is unknown, which validation rules out. `policies` are known ones:
-    /// tokens with equal policies share them.
+    /// without an `env_file` and the source of a refresh token; `None` if its server is unknown,
+    /// which validation rules out. `policies` are known ones: tokens with equal policies share them.
     pub(crate) fn config_for(
         &self,
         keep_alive: &KeepAlive,
         origin: TokenOrigin,
+        has_refresh: bool,
         policies: &mut Vec<Arc<Policy>>,
     ) -> Option<(TokenConfig, TokenSpec)> {
         let server = self.servers.id_of(&keep_alive.server)?;
         let method = keep_alive.reauth.as_deref().and_then(|name| self.reauths.id_of(name));
         let reauth = method.and_then(|method| self.reauths.get(method)).cloned();
         let settings = &self.servers[server].settings;
-        let policy = policy(keep_alive, settings, reauth.as_deref(), policies);
+        let policy = policy(keep_alive, settings, reauth.as_deref(), has_refresh, policies);
         let revoke_on_shutdown = keep_alive.revoke_on_shutdown;
         let spec = TokenSpec { server, policy, reauth: method };
-        let env_file = None;
-        Some((TokenConfig { origin, server, reauth, revoke_on_shutdown, env_file }, spec))
+        let (env_file, refresh) = (None, None);
+        let config = TokenConfig { origin, server, reauth, revoke_on_shutdown, env_file, refresh };
+        Some((config, spec))
     }
 
-    /// Watches the file of a `[token.NAME]`, if its value is in a file.
+    /// Watches the files of a `[token.NAME]`: that of its value and that of its refresh token.
     pub(crate) fn watch_file(&mut self, id: TokenId) {
         match self.registry.token(id).and_then(TokenEntry::file) {
             Some(path) => self.watcher.set_path(id.key(), path),
             None => self.watcher.remove_path(id.key()),
         }
+        self.watch_refresh_file(id);
     }
 
     /// Adds a server, or replaces its settings and client.
     pub(crate) fn put_server(&mut self, server: Server, client: ServerClient) {
         let limits =
             ServerLimits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
-        // A server at another address is another server: nothing is known of it yet.
-        let same = self
-            .servers
-            .id_of(&server.name)
-            .filter(|id| self.servers[*id].settings.url == server.url);
+        // A server at another address, or with another API, is another server: nothing is known of it yet.
+        let same = self.servers.id_of(&server.name).filter(|id| {
+            let known = &self.servers[*id].settings;
+            known.url == server.url && known.profile == server.profile
+        });
         let id = match same {
             Some(id) => {
                 self.scheduler.set_limits(id, limits);
@@ -343,16 +366,18 @@ fn policy(
     keep_alive: &KeepAlive,
     server: &Server,
     reauth: Option<&Reauth>,
+    has_refresh: bool,
     known: &mut Vec<Arc<Policy>>,
 ) -> Arc<Policy> {
+    let effective = Effective::new(server.renewal, server.profile.as_deref(), has_refresh);
     let policy = Policy {
         schedule: keep_alive.schedule,
         timeout: server.timeout,
-        renewal: server.renewal,
+        renewal: effective.renewal,
         reauth: reauth.map(|reauth| reauth.policy),
         reauth_before: keep_alive.reauth_before,
-        assumed: false,
-        rotates: false,
+        assumed: effective.assumed,
+        rotates: effective.rotates,
     };
     known.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
         let policy = Arc::new(policy);

@@ -160,6 +160,13 @@ impl Tokens {
         }
     }
 
+    /// All inventories have been read: tokens that are still not configured were removed.
+    pub(crate) fn expire_orphans(&mut self) {
+        if self.recorder.expire_orphans() {
+            self.companions.expire_orphans(self.recorder.keep_removed);
+        }
+    }
+
     /// Deletes the persisted value of a token.
     pub(super) fn forget_stored_value(&mut self, id: TokenId) {
         if let Some(entry) = self.registry.token(id) {

@@ -45,7 +45,14 @@ impl World {
 
     fn terms(&self, origin: TokenOrigin) -> Arc<TokenConfig> {
         let (server, reauth) = (self.server, None);
-        Arc::new(TokenConfig { origin, server, reauth, revoke_on_shutdown: false, env_file: None })
+        Arc::new(TokenConfig {
+            origin,
+            server,
+            reauth,
+            revoke_on_shutdown: false,
+            env_file: None,
+            refresh: None,
+        })
     }
 
     fn add(&mut self, name: &str, terms: &Arc<TokenConfig>) -> TokenId {

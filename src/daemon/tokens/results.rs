@@ -23,7 +23,8 @@ use crate::token_source::{Found, PersistError, SourceError};
 pub(crate) struct ReplacedValue {
     /// The slot of the value that was checked.
     pub(crate) slot: Slot,
-    pub(crate) from: TokenValue,
+    /// `None`: a renewal by a refresh token alone.
+    pub(crate) from: Option<TokenValue>,
     pub(crate) to: TokenValue,
 }
 
@@ -97,7 +98,8 @@ impl Tokens {
             return false;
         }
         let entry = self.registry.token(ticket.token);
-        let is_there = entry.is_some_and(|entry| entry.value(slot) == Some(from.by_ref()));
+        let is_there =
+            entry.is_some_and(|entry| entry.value(slot) == from.as_ref().map(TokenValue::by_ref));
         if is_there {
             self.registry.put(ticket.token, slot, to.by_ref());
         }

@@ -11,6 +11,7 @@ use crate::token_source::{SourceError, SourceErrorKind, SourceWarning};
 impl Tokens {
     /// The watched files with these keys may have changed.
     pub(crate) fn on_files_changed(&mut self, keys: Vec<u32>) {
+        let keys = self.take_refresh_keys(keys);
         let ids: Vec<_> = keys.into_iter().filter_map(|key| self.scheduler.id_of(key)).collect();
         self.request_reads(ids);
     }
@@ -140,7 +141,7 @@ impl Tokens {
         self.source_changed(id, SourceChange::NewValue);
     }
 
-    fn source_changed(&mut self, id: TokenId, change: SourceChange) {
+    pub(super) fn source_changed(&mut self, id: TokenId, change: SourceChange) {
         self.env_files.note_change(id, false);
         let Some(change) = self.deferred.defer_at_startup(id, change) else { return };
         if change == SourceChange::NewValue && self.awaits_restore(id) {

@@ -48,7 +48,7 @@ impl World {
     fn config(&mut self, name: &str, server: &str) -> (Arc<TokenConfig>, TokenSpec) {
         let token = self.settings(name, server);
         let origin = TokenOrigin::Own(token.source);
-        let config = self.tokens.config_for(&token.keep_alive, origin, &mut Vec::new());
+        let config = self.tokens.config_for(&token.keep_alive, origin, false, &mut Vec::new());
         let (config, spec) = config.unwrap();
         (Arc::new(config), spec)
     }
@@ -226,7 +226,7 @@ async fn value_that_a_response_names_is_taken_only_for_the_value_that_was_checke
     let ticket = world.add("first");
     let slot = world.tokens.scheduler.spare_slot(ticket.token).other();
     let mut replaced = |from, to| {
-        let replaced = ReplacedValue { slot, from: value(from), to: value(to) };
+        let replaced = ReplacedValue { slot, from: Some(value(from)), to: value(to) };
         world.tokens.replace_value(ticket, replaced)
     };
     assert!(!replaced("another", "new-1"));

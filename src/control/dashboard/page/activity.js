@@ -72,6 +72,7 @@ const SAID = {
   server_unavailable: "server unavailable", server_recovered: "server available again",
   store_failed: "could not be stored", check_failed: "check failed",
   renewal_not_observed: "no permitted request renews it",
+  refresh_token_rejected: "its refresh token was rejected",
   renewal_learned: "renewal proven", action_requested: "control command",
   action_refused: "control command refused", value_read: "token value read",
 };

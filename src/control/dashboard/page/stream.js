@@ -108,7 +108,7 @@ function take({ rows: changed, gone = [] }) {
   let sort = gone.length > 0;
   for (const id of gone) rows.delete(id);
   const moment = (ms) => ms === null ? null : at + ms;
-  for (const [id, name, server, state, left, life, next, dead, reauth] of changed) {
+  for (const [id, name, server, state, left, life, next, dead, reauth, basis] of changed) {
     const old = rows.get(id);
     const row = old ?? { id };
     sort ||= !old || old.state !== state || old.name !== name || $("order").value === "ends";
@@ -117,7 +117,7 @@ function take({ rows: changed, gone = [] }) {
       row.text = (name ?? `token ${id}`).toLowerCase();
       row.key = row.text.replace(/\d+/g, (digits) => digits.padStart(12, "0"));
     }
-    Object.assign(row, { server, state, life, dead, until: moment(left), next: moment(next),
+    Object.assign(row, { server, state, life, dead, basis, until: moment(left), next: moment(next),
       reauth: reauth && { running: reauth[0], left: reauth[1], next: moment(reauth[2]) } });
     rows.set(id, row);
   }

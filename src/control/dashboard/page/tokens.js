@@ -3,9 +3,11 @@
 // How long a token lives, and until when.
 function lifeOf(row) {
   if (row.until !== null) {
+    if (row.basis === "endless") return ["does not expire", ""];
     const left = row.until - now(), at = clock(wall(row.until));
-    return left < 0 && row.state === "unverified" ? ["expiry passed", `at ${at}`]
-      : [duration(Math.max(0, left)), `until ${at}`];
+    const assumed = row.basis === "assumed" ? "assumed " : "";
+    return left < 0 && row.state === "unverified" ? [`${assumed}expiry passed`, `at ${at}`]
+      : [duration(Math.max(0, left)), `${assumed}until ${at}`];
   }
   if (row.state === "missing") return ["no value", ""];
   if (row.dead !== null) return [`for ${rough(wall(now()) - row.dead)}`, `since ${clock(row.dead)}`];
@@ -146,7 +148,7 @@ function runDown() {
   if (row) {
     run($("story").querySelector(".track"), row);
     const [left, until] = lifeOf(row);
-    const full = row.life && row.until !== null ? `${left} of ${duration(row.life)}` : left;
+    const full = row.life && row.until !== null && row.basis !== "endless" ? `${left} of ${duration(row.life)}` : left;
     pair($("story-life"), [full, until]);
     pair($("story-next"), nextOf(row));
   }

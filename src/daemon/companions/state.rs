@@ -1,0 +1,235 @@
+//! What is known of one refresh token, and the rule which one counts. Pure.
+//!
+//! The source counts, unless it holds a refresh token that is known to be spent: then its successor
+//! counts, which is kept in memory, and in the state database if the source cannot store it. So a
+//! new refresh token in the source wins, and an old copy that a backup or a deployment puts there
+//! does not.
+
+use std::collections::VecDeque;
+
+use crate::secret::TokenValue;
+use crate::store::StoredCompanion;
+
+/// Spent refresh tokens that are remembered: an older copy is hardly put back.
+const REMEMBERED: usize = 16;
+
+/// What is known of the refresh token of one token.
+#[derive(Debug, Default)]
+pub(crate) struct CompanionState {
+    /// What the source held when it was last read.
+    in_source: Option<(u64, TokenValue)>,
+    successor: Option<Successor>,
+    /// Fingerprints of spent refresh tokens, oldest first.
+    spent: VecDeque<u64>,
+    /// The last refresh token that the server has refused.
+    refused: Option<u64>,
+    /// There may be a row in the database.
+    has_row: bool,
+    /// The last error of storing it that was reported.
+    reported: Option<String>,
+}
+
+/// What the last spent refresh token was replaced by.
+#[derive(Debug)]
+struct Successor {
+    /// `None`: there is none, and the spent one must not be sent.
+    value: Option<(u64, TokenValue)>,
+    /// What the source held then.
+    replaces: Option<TokenValue>,
+    place: Place,
+}
+
+/// Where a successor is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nowhere yet.
+    Memory,
+    Database,
+    Source,
+}
+
+/// The refresh token belongs to another token, and is not sent.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) owner: Box<str>,
+    /// The other token was removed, and its last renewal has not ended.
+    pub(crate) is_passing: bool,
+}
+
+impl CompanionState {
+    /// The refresh token that counts.
+    pub(super) fn current(&self) -> Option<&TokenValue> {
+        match &self.in_source {
+            Some((fingerprint, value)) if !self.spent.contains(fingerprint) => Some(value),
+            Some(_) | None => {
+                let (_, value) = self.successor.as_ref()?.value.as_ref()?;
+                Some(value)
+            }
+        }
+    }
+
+    /// What the source held when it was last read.
+    pub(crate) fn in_source(&self) -> Option<&TokenValue> {
+        self.in_source.as_ref().map(|(_, value)| value)
+    }
+
+    /// Whether the source holds a refresh token that is known to be spent.
+    pub(crate) fn is_source_spent(&self) -> bool {
+        self.in_source.as_ref().is_some_and(|(fingerprint, _)| self.spent.contains(fingerprint))
+    }
+
+    /// All known refresh tokens.
+    pub(super) fn fingerprints(&self) -> Vec<u64> {
+        let successor = self.successor.as_ref().and_then(|successor| successor.value.as_ref());
+        let values = [self.in_source.as_ref(), successor].into_iter().flatten();
+        values.map(|(fingerprint, _)| *fingerprint).chain(self.spent.iter().copied()).collect()
+    }
+
+    /// Takes over a row of an earlier run.
+    pub(super) fn restore(
+        &mut self,
+        stored: StoredCompanion,
+        fingerprint: impl Fn(&TokenValue) -> u64,
+    ) {
+        let StoredCompanion { value, replaces } = stored;
+        self.spent.extend(replaces.as_ref().map(&fingerprint));
+        let value = value.map(|value| (fingerprint(&value), value));
+        self.successor = Some(Successor { value, replaces, place: Place::Database });
+        self.has_row = true;
+    }
+
+    /// Takes over what is known of the same refresh token under another name.
+    pub(super) fn inherit(&mut self, old: &mut Self) {
+        if self.successor.is_none() {
+            self.successor = old.successor.take();
+        }
+        self.spent.extend(old.spent.iter().copied());
+        self.forget_oldest();
+    }
+
+    /// The source holds this. Returns whether that is a refresh token that was not known.
+    pub(super) fn set_in_source(&mut self, in_source: Option<(u64, TokenValue)>) -> bool {
+        let is_new = in_source
+            .as_ref()
+            .is_some_and(|(fingerprint, _)| !self.fingerprints().contains(fingerprint));
+        self.in_source = in_source;
+        is_new
+    }
+
+    /// Forgets a successor that the source supersedes. Returns whether it may have a row.
+    pub(super) fn drop_superseded(&mut self) -> bool {
+        if self.in_source.is_none() || self.is_source_spent() {
+            return false;
+        }
+        if self.successor().is_none_or(|successor| self.in_source() != Some(successor)) {
+            self.successor = None;
+        }
+        std::mem::take(&mut self.has_row)
+    }
+
+    /// `sent` was spent, and so was what the source holds; `new` counts now, if any. Returns spent
+    /// ones that are forgotten.
+    pub(super) fn replace(
+        &mut self,
+        sent: Option<u64>,
+        new: Option<(u64, TokenValue)>,
+    ) -> Vec<u64> {
+        let before = self.successor.take();
+        let earlier = before.and_then(|before| before.replaces);
+        // A source that cannot be read at the moment may show its old content again.
+        let replaces = self.in_source().cloned().or(earlier);
+        let in_source = self.in_source.as_ref().map(|(fingerprint, _)| *fingerprint);
+        for spent in [in_source, sent].into_iter().flatten() {
+            if !self.spent.contains(&spent) {
+                self.spent.push_back(spent);
+            }
+        }
+        self.successor = Some(Successor { value: new, replaces, place: Place::Memory });
+        self.forget_oldest()
+    }
+
+    fn forget_oldest(&mut self) -> Vec<u64> {
+        let surplus = self.spent.len().saturating_sub(REMEMBERED);
+        let in_source = self.in_source.as_ref().map(|(fingerprint, _)| *fingerprint);
+        let (kept, dropped) =
+            self.spent.drain(..surplus).partition::<Vec<_>, _>(|it| Some(*it) == in_source);
+        for fingerprint in kept {
+            self.spent.push_back(fingerprint);
+        }
+        dropped
+    }
+
+    /// The row that keeps the successor; `None` if there is none.
+    pub(crate) fn row(&self) -> Option<StoredCompanion> {
+        let Successor { value, replaces, .. } = self.successor.as_ref()?;
+        let value = value.as_ref().map(|(_, value)| value.clone());
+        Some(StoredCompanion { value, replaces: replaces.clone() })
+    }
+
+    /// Whether the successor is in the database.
+    pub(super) fn is_row(&self) -> bool {
+        self.successor.as_ref().is_some_and(|it| it.place == Place::Database)
+    }
+
+    /// The successor of the last spent refresh token.
+    pub(crate) fn successor(&self) -> Option<&TokenValue> {
+        self.successor.as_ref()?.value.as_ref().map(|(_, value)| value)
+    }
+
+    /// Whether there is a successor that the source does not hold.
+    pub(super) fn has_successor(&self) -> bool {
+        self.successor.as_ref().is_some_and(|successor| successor.place != Place::Source)
+    }
+
+    /// Whether it is not durable yet that a refresh token was spent.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.successor.as_ref().is_some_and(|it| it.place == Place::Memory)
+    }
+
+    /// Whether a successor is in memory only.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        self.is_changed() && self.successor().is_some()
+    }
+
+    /// The successor is in the source. Returns whether it may have a row that is obsolete.
+    pub(super) fn is_in_source(&mut self) -> bool {
+        self.reported = None;
+        if let Some(successor) = &mut self.successor {
+            successor.place = Place::Source;
+            self.in_source.clone_from(&successor.value);
+        }
+        std::mem::take(&mut self.has_row)
+    }
+
+    /// The successor is in the database.
+    pub(crate) fn is_in_database(&mut self) {
+        if let Some(successor) = &mut self.successor {
+            successor.place = Place::Database;
+        }
+        self.has_row = true;
+    }
+
+    /// An error of storing the successor is to be reported. Returns whether it is another one than
+    /// the last.
+    pub(crate) fn report(&mut self, error: &str) -> bool {
+        let is_new = self.reported.as_deref() != Some(error);
+        self.reported = Some(error.to_owned());
+        is_new
+    }
+
+    /// The server refused this one. Returns whether that is news.
+    pub(super) fn refuse(&mut self, sent: u64) -> bool {
+        self.refused.replace(sent) != Some(sent)
+    }
+
+    /// Whether the server has refused the one that counts.
+    pub(crate) fn is_refused(&self) -> bool {
+        let counts = match &self.in_source {
+            Some((fingerprint, _)) if !self.spent.contains(fingerprint) => Some(*fingerprint),
+            Some(_) | None => {
+                self.successor.as_ref().and_then(|it| it.value.as_ref()).map(|(print, _)| *print)
+            }
+        };
+        counts.is_some() && counts == self.refused
+    }
+}

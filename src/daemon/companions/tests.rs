@@ -1,0 +1,187 @@
+use super::*;
+
+const KEEP: Duration = Duration::from_secs(60);
+
+fn value(text: &str) -> TokenValue {
+    TokenValue::parse(text).unwrap()
+}
+
+fn line(text: &str) -> CompanionSource {
+    CompanionSource::Line(value(text))
+}
+
+fn row(new: Option<&str>, replaces: Option<&str>) -> StoredCompanion {
+    StoredCompanion { value: new.map(value), replaces: replaces.map(value) }
+}
+
+fn held(companions: &Companions, name: &str) -> HeldCompanion {
+    let companion = companions.of(name).expect("it is configured");
+    let state = Arc::clone(&companion.state).try_lock_owned().expect("no task uses it");
+    HeldCompanion { companion, state }
+}
+
+/// The refresh token that counts if the source holds `source`.
+fn current(held: &mut HeldCompanion, source: Option<&str>) -> Option<String> {
+    held.note_source(source.map(value));
+    held.current().expect("its own").map(|value| value.expose().to_owned())
+}
+
+fn with(names: &[&str]) -> Companions {
+    let mut companions = Companions::default();
+    for name in names {
+        companions.set_source(name, line("unused"));
+    }
+    companions
+}
+
+#[test]
+fn refresh_token_of_the_source_counts_until_it_is_spent() {
+    let companions = with(&["a"]);
+    let mut a = held(&companions, "a");
+    assert_eq!(current(&mut a, None), None);
+    assert_eq!(current(&mut a, Some("r-1")).as_deref(), Some("r-1"));
+    a.replace(Some(&value("r-1")), Some(value("r-2")));
+    for source in [Some("r-1"), None] {
+        assert_eq!(current(&mut a, source).as_deref(), Some("r-2"), "{source:?}");
+    }
+    assert_eq!(current(&mut a, Some("operator's")).as_deref(), Some("operator's"));
+}
+
+#[test]
+fn old_copy_that_is_put_back_into_the_source_is_never_sent() {
+    let companions = with(&["a"]);
+    let mut a = held(&companions, "a");
+    current(&mut a, Some("r-1"));
+    for (sent, new) in [("r-1", "r-2"), ("r-2", "r-3"), ("r-3", "r-4")] {
+        a.replace(Some(&value(sent)), Some(value(new)));
+        a.is_in_source();
+        assert_eq!(current(&mut a, Some(new)).as_deref(), Some(new));
+    }
+    for old in ["r-1", "r-2", "r-3"] {
+        assert_eq!(current(&mut a, Some(old)).as_deref(), Some("r-4"), "{old}");
+    }
+}
+
+#[test]
+fn stored_refresh_token_counts_as_long_as_the_source_holds_what_it_replaced() {
+    let mut companions = Companions::default();
+    companions.load("a", row(Some("r-2"), Some("r-1")), None);
+    companions.set_source("a", line("r-1"));
+    let mut a = held(&companions, "a");
+    assert_eq!(current(&mut a, Some("r-1")).as_deref(), Some("r-2"));
+    assert_eq!(current(&mut a, None).as_deref(), Some("r-2"));
+    assert_eq!(current(&mut a, Some("r-9")).as_deref(), Some("r-9"));
+    assert_eq!(a.state().row(), None, "it is superseded");
+}
+
+#[test]
+fn source_that_cannot_be_read_for_a_time_keeps_what_was_replaced() {
+    let mut companions = Companions::default();
+    companions.load("a", row(Some("r-2"), Some("r-1")), None);
+    companions.set_source("a", line("r-1"));
+    let mut a = held(&companions, "a");
+    assert_eq!(current(&mut a, None).as_deref(), Some("r-2"));
+    a.replace(Some(&value("r-2")), Some(value("r-3")));
+    assert_eq!(a.state().row(), Some(row(Some("r-3"), Some("r-1"))));
+}
+
+#[test]
+fn session_without_a_refresh_token_voids_the_one_before_until_the_source_changes() {
+    for stored in [None, Some("r-2")] {
+        let mut companions = Companions::default();
+        if stored.is_some() {
+            companions.load("a", row(stored, Some("r-1")), None);
+        }
+        companions.set_source("a", line("r-1"));
+        let mut a = held(&companions, "a");
+        current(&mut a, Some("r-1"));
+        a.begin_session(None);
+        assert_eq!(current(&mut a, Some("r-1")), None);
+        assert_eq!(a.state().row(), Some(row(None, Some("r-1"))));
+        assert!(!a.state().is_unsaved());
+        assert_eq!(current(&mut a, Some("r-3")).as_deref(), Some("r-3"));
+    }
+}
+
+#[test]
+fn new_refresh_token_in_the_source_is_news_and_an_own_write_is_not() {
+    let companions = with(&["a"]);
+    let mut a = held(&companions, "a");
+    assert!(a.note_source(Some(value("r-1"))));
+    assert!(!a.note_source(Some(value("r-1"))));
+    a.replace(Some(&value("r-1")), Some(value("r-2")));
+    for source in [Some("r-2"), Some("r-1"), None] {
+        assert!(!a.note_source(source.map(value)), "{source:?}");
+    }
+    assert!(a.note_source(Some(value("r-3"))));
+}
+
+#[test]
+fn refresh_token_of_another_token_is_refused_even_if_it_is_spent() {
+    let companions = with(&["a", "b"]);
+    let mut a = held(&companions, "a");
+    current(&mut a, Some("r-1"));
+    a.replace(Some(&value("r-1")), Some(value("r-2")));
+    let mut b = held(&companions, "b");
+    for source in ["r-1", "r-2"] {
+        b.note_source(Some(value(source)));
+        let refusal = b.current().unwrap_err();
+        assert_eq!((&*refusal.owner, refusal.is_passing), ("a", false), "{source}");
+    }
+    assert_eq!(b.owner_of(&value("r-2")).as_deref(), Some("a"));
+    assert_eq!(b.owner_of(&value("r-3")), None);
+    assert_eq!(current(&mut b, Some("r-3")).as_deref(), Some("r-3"));
+}
+
+#[test]
+fn token_that_is_renamed_keeps_its_refresh_token() {
+    let mut companions = with(&["old"]);
+    let mut old = held(&companions, "old");
+    current(&mut old, Some("r-1"));
+    old.replace(Some(&value("r-1")), Some(value("r-2")));
+    old.state().is_in_database();
+    companions.release("old", KEEP);
+    companions.set_source("new", line("r-1"));
+    let mut new = held(&companions, "new");
+    new.note_source(Some(value("r-1")));
+    assert!(new.current().unwrap_err().is_passing, "the old name's renewal has not ended");
+    drop(old);
+    assert_eq!(current(&mut new, Some("r-1")).as_deref(), Some("r-2"));
+}
+
+#[test]
+fn token_that_is_removed_and_added_again_keeps_its_refresh_token() {
+    let mut companions = with(&["a"]);
+    let mut a = held(&companions, "a");
+    current(&mut a, Some("r-1"));
+    companions.release("a", KEEP);
+    assert!(companions.of("a").is_none());
+    companions.set_source("a", line("r-1"));
+    // The task that was running all the time has its successor only now.
+    a.replace(Some(&value("r-1")), Some(value("r-2")));
+    drop(a);
+    assert_eq!(current(&mut held(&companions, "a"), Some("r-1")).as_deref(), Some("r-2"));
+}
+
+#[test]
+fn refresh_tokens_in_memory_only_are_listed() {
+    let companions = with(&["a", "b"]);
+    let mut a = held(&companions, "a");
+    current(&mut a, Some("r-1"));
+    a.replace(Some(&value("r-1")), Some(value("r-2")));
+    drop(a);
+    assert_eq!(companions.unsaved(), ["a".into()]);
+    held(&companions, "a").state().is_in_database();
+    assert!(companions.unsaved().is_empty());
+}
+
+#[test]
+fn debug_output_of_companions_contains_no_refresh_token() {
+    let mut companions = with(&["a"]);
+    companions.set_source("b", line("S3CR3T-line"));
+    let mut a = held(&companions, "a");
+    a.note_source(Some(value("S3CR3T-1")));
+    a.replace(Some(&value("S3CR3T-1")), Some(value("S3CR3T-2")));
+    let shown = format!("{a:?} {companions:?}");
+    assert!(!shown.contains("S3CR3T"), "{shown}");
+}

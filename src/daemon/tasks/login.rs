@@ -1,0 +1,93 @@
+//! Logins by a profile.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::blocking::{DISK, blocking_among, with_disk_timeout};
+use super::companion::CompanionAccess;
+use super::reauth::failed_login;
+use crate::api::{LoginError, LoginErrorKind, NewSession};
+use crate::daemon::companions::CompanionReport;
+use crate::daemon::tokens::{ReauthOutput, ServerClient};
+use crate::lifecycle::ReauthError;
+use crate::settings::Parameter;
+use crate::token_source::{DISK_TIMEOUT, read_parameter};
+
+/// A login that is to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LoginRequest<'a> {
+    pub(super) with: &'a BTreeMap<String, Parameter>,
+    pub(super) minutes: u16,
+    pub(super) timeout: Duration,
+}
+
+/// Logs in, and stores the refresh token of the new session before its value is used. No renewal
+/// with the old refresh token runs meanwhile, and none is sent afterwards.
+pub(super) async fn log_in(
+    client: ServerClient,
+    request: LoginRequest<'_>,
+    access: Option<CompanionAccess>,
+) -> (ReauthOutput, Option<CompanionReport>) {
+    let LoginRequest { with, minutes, timeout } = request;
+    // Nothing was sent, so the attempt says nothing about the login.
+    let unsent = |error: String| {
+        let error = ReauthError { error: error.into(), inconclusive: true, ..Default::default() };
+        (ReauthOutput::Failed(error), None)
+    };
+    let parameters = match read_parameters(with.clone()).await {
+        Ok(parameters) => parameters,
+        Err(error) => return unsent(error),
+    };
+    let client = match client {
+        Ok(client) => client,
+        Err(fault) => {
+            let error = LoginError { kind: LoginErrorKind::Unavailable, fault };
+            return (ReauthOutput::Failed(failed_login(error)), None);
+        }
+    };
+    let mut held = None;
+    if let Some(access) = &access {
+        let mut companion = access.hold().await;
+        if let Err(fault) = access.read(&mut companion).await {
+            return unsent(fault.error.into());
+        }
+        held = Some(companion);
+    }
+    let NewSession { value, refresh } = match client.login_with(&parameters, minutes, timeout).await
+    {
+        Ok(session) => session,
+        Err(error) => return (ReauthOutput::Failed(failed_login(error)), None),
+    };
+    let mut report = None;
+    if let (Some(access), Some(mut held)) = (access, held) {
+        if let Some(owner) = refresh.as_ref().and_then(|refresh| held.owner_of(refresh)) {
+            let error = format!(
+                "the login returned the refresh token of another token, {owner}, and was refused; \
+                 give each token a login of its own"
+            );
+            let error = ReauthError { error: error.into(), ..Default::default() };
+            return (ReauthOutput::Failed(error), None);
+        }
+        held.begin_session(refresh);
+        report = access.store(&mut held, DISK_TIMEOUT).await;
+    }
+    (ReauthOutput::NewValue(value), report)
+}
+
+/// Reads the parameters of a login from their sources.
+async fn read_parameters(
+    with: BTreeMap<String, Parameter>,
+) -> Result<BTreeMap<String, SecretString>, String> {
+    let read_all = move || {
+        let read = |(name, parameter): (String, Parameter)| {
+            let found = read_parameter(&parameter, &|name| std::env::var_os(name));
+            let found = found.map_err(|error| format!("`with.{name}` cannot be read: {error}"))?;
+            Ok((name, found.value))
+        };
+        with.into_iter().map(read).collect()
+    };
+    let hangs = || Err("`with` cannot be read because the disk does not respond".to_owned());
+    with_disk_timeout(blocking_among(&DISK, read_all)).await.unwrap_or_else(hangs)
+}

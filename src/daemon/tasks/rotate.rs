@@ -1,0 +1,163 @@
+//! Renewals that send a refresh token.
+
+use std::time::Duration;
+
+use super::Completion;
+use super::companion::{CompanionAccess, patience};
+use crate::api::{Client, Renewed};
+use crate::clock;
+use crate::daemon::companions::{CompanionEvent, CompanionReport, HeldCompanion};
+use crate::daemon::tokens::{ReplacedValue, ServerClient};
+use crate::lifecycle::{CheckResult, Slot};
+use crate::outcome::{CallError, Connection, Outcome};
+use crate::scheduler::Ticket;
+use crate::secret::TokenValue;
+use crate::token_source::DISK_TIMEOUT;
+
+/// A renewal that is to be sent.
+#[derive(Debug)]
+pub(super) struct Rotation {
+    pub(super) ticket: Ticket,
+    pub(super) client: ServerClient,
+    /// `None`: the token has no refresh token.
+    pub(super) access: Option<CompanionAccess>,
+    pub(super) slot: Slot,
+    /// `None`: the token has no value yet.
+    pub(super) value: Option<TokenValue>,
+    /// Whether the API can report the life of the value without renewing it.
+    pub(super) has_query: bool,
+    /// Time-out of the renewal.
+    pub(super) timeout: Duration,
+    /// Time-out and connection of a query in its place.
+    pub(super) query: (Duration, Connection),
+}
+
+/// What was found, and when it was asked for.
+struct Answer {
+    result: CheckResult,
+    new_value: Option<TokenValue>,
+    report: Option<CompanionReport>,
+}
+
+impl Answer {
+    fn unsent(outcome: Outcome) -> Self {
+        let (sent, received) = (clock::now(), clock::now_ceil());
+        let result = CheckResult { sent, received, outcome, replaced: false };
+        Self { result, new_value: None, report: None }
+    }
+}
+
+/// Renews with the refresh token, and stores the new one. Without one, queries the value.
+pub(super) async fn rotate(rotation: Rotation) -> Completion {
+    let answer = match &rotation.client {
+        Ok(client) => rotation.answer(client).await,
+        Err(fault) => Answer::unsent(Outcome::Unavailable(fault.clone())),
+    };
+    let Rotation { ticket, slot, value, .. } = rotation;
+    let Answer { mut result, new_value, report } = answer;
+    result.replaced = new_value.is_some();
+    let replaced = new_value.map(|to| ReplacedValue { slot, from: value, to });
+    let checked = Completion::Checked(ticket, result, replaced);
+    match report {
+        Some(report) => Completion::Companion(Some(report), Some(Box::new(checked))),
+        None => checked,
+    }
+}
+
+impl Rotation {
+    async fn answer(&self, client: &Client) -> Answer {
+        let Some(access) = &self.access else {
+            let fault = CallError { local: true, ..CallError::new("no refresh token") };
+            return self.without_refresh_token(client, Outcome::Misconfigured(fault)).await;
+        };
+        let mut held = access.hold().await;
+        match access.current(&mut held).await {
+            Ok(refresh) => self.renew(client, access, held, &refresh).await,
+            Err(outcome) => {
+                drop(held);
+                self.without_refresh_token(client, outcome).await
+            }
+        }
+    }
+
+    async fn renew(
+        &self,
+        client: &Client,
+        access: &CompanionAccess,
+        mut held: HeldCompanion,
+        refresh: &TokenValue,
+    ) -> Answer {
+        let sent = clock::now();
+        let renewed = client.rotate(refresh, self.value.as_ref(), self.timeout).await;
+        let received = clock::now_ceil();
+        let Renewed { outcome, new_value, new_refresh } = renewed;
+        let result = CheckResult { sent, received, outcome, replaced: false };
+        let new_refresh = new_refresh.filter(|new| new != refresh);
+        if let Some(owner) = new_refresh.as_ref().and_then(|new| held.owner_of(new)) {
+            let error = format!(
+                "the response contains the refresh token of another token, {owner}, and was refused; \
+                 the server, or a proxy or cache in front of it, mixes up responses"
+            );
+            let fault =
+                CallError { is_alarming: true, may_have_acted: true, ..CallError::new(error) };
+            let outcome = Outcome::Unavailable(fault);
+            let result = CheckResult { outcome, ..result };
+            return Answer { result, new_value: None, report: None };
+        }
+        if let Some(new) = new_refresh {
+            held.replace(Some(refresh), Some(new));
+            let patience = match &result.outcome {
+                Outcome::Alive { remaining } => patience(*remaining),
+                _ => DISK_TIMEOUT,
+            };
+            let report = access.store(&mut held, patience).await;
+            return Answer { result, new_value, report };
+        }
+        match result.outcome {
+            Outcome::Rejected(_) | Outcome::Expired(_) if new_value.is_none() => {
+                self.after_refusal(client, access, held, refresh, result).await
+            }
+            _ => Answer { result, new_value, report: None },
+        }
+    }
+
+    /// The server refuses the refresh token. That says nothing about a value that can be queried.
+    async fn after_refusal(
+        &self,
+        client: &Client,
+        access: &CompanionAccess,
+        mut held: HeldCompanion,
+        refresh: &TokenValue,
+        refused: CheckResult,
+    ) -> Answer {
+        let is_news = held.refuse(refresh);
+        drop(held);
+        let unknown = Answer { result: refused.clone(), new_value: None, report: None };
+        let answer = self.without_refresh_token(client, refused.outcome.clone()).await;
+        match answer.result.outcome {
+            Outcome::Alive { .. } => {
+                let (Outcome::Rejected(fault) | Outcome::Expired(fault)) = refused.outcome else {
+                    return answer;
+                };
+                let report = is_news.then(|| access.report(CompanionEvent::Refused(fault)));
+                Answer { report, ..answer }
+            }
+            // The value may live: the next check tells.
+            Outcome::Unavailable(_) | Outcome::Throttled { .. } => answer,
+            Outcome::Expired(_) | Outcome::Rejected(_) | Outcome::Misconfigured(_) => unknown,
+        }
+    }
+
+    /// Queries the value if that is possible; otherwise this is the outcome.
+    async fn without_refresh_token(&self, client: &Client, outcome: Outcome) -> Answer {
+        let Some(value) = self.value.as_ref().filter(|_| self.has_query) else {
+            return Answer::unsent(outcome);
+        };
+        let sent = clock::now();
+        let (timeout, connection) = self.query;
+        let outcome = client.query(value, timeout, connection).await;
+        let received = clock::now_ceil();
+        let result = CheckResult { sent, received, outcome, replaced: false };
+        Answer { result, new_value: None, report: None }
+    }
+}
