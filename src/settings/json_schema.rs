@@ -129,7 +129,7 @@ fn of_rule(name: &str) -> Option<&'static str> {
 fn profile_value(content: Content) -> Map<String, Value> {
     let text = json!({ "type": "string" });
     object(match content {
-        Content::Text => json!({ "type": "string", "minLength": 1 }),
+        Content::Text => text,
         Content::Duration => return value(Kind::Duration(Duration::ZERO, Duration::MAX)),
         Content::Choice(words) => json!({ "enum": words }),
         Content::Boolean => json!({ "type": "boolean" }),
@@ -141,7 +141,7 @@ fn profile_value(content: Content) -> Map<String, Value> {
         Content::Pair => json!({ "type": "array", "items": text, "maxItems": 2 }),
         Content::Texts => json!({ "type": "object", "additionalProperties": text }),
         Content::Json | Content::Call | Content::Rule(_) | Content::Rules(_) => {
-            json!({ "type": "object", "additionalProperties": {} })
+            json!({ "type": "object" })
         }
     })
 }
