@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::interpret::{Body, RawResponse};
 use super::Exchange;
-use super::reply::{Accept, Reply};
+use super::reply::{Accept, Purpose, Reply};
 use crate::profile::{DeathMeaning, DeferralMeaning, Place, any_at, number, text_of};
 
 /// Characters of a value that are shown.
@@ -23,10 +23,10 @@ pub(super) fn explain(exchange: &Exchange<'_>, response: &RawResponse) -> String
     parts.extend(body(&reply));
     let later = call.later.iter().enumerate();
     let later =
-        later.filter(|(_, deferral)| reply.meets(&deferral.rule, Accept::Beginning, values));
+        later.filter(|(_, deferral)| reply.meets(&deferral.rule, Purpose::Deferral, values));
     let later = later.map(|(at, deferral)| (format!("later[{at}]"), deferral_name(deferral.means)));
     let dead = call.dead.iter().enumerate();
-    let dead = dead.filter(|(_, death)| reply.meets(&death.rule, Accept::Whole, values));
+    let dead = dead.filter(|(_, death)| reply.meets(&death.rule, Purpose::Death, values));
     let dead = dead.take(1).map(|(at, death)| (format!("dead[{at}]"), death_name(death.means)));
     let matched: Vec<_> = later.chain(dead).collect();
     for (rule, meaning) in &matched {
@@ -41,7 +41,7 @@ pub(super) fn explain(exchange: &Exchange<'_>, response: &RawResponse) -> String
         return parts.join("; ");
     }
     if let Some(rule) = &call.alive {
-        let is_met = reply.meets(rule, Accept::Whole, values);
+        let is_met = reply.meets(rule, Purpose::Success, values);
         parts.push(if is_met { "`alive` is met" } else { "`alive` is not met" }.to_owned());
         if !is_met {
             parts.push(found(exchange, &reply, "alive", &rule.at, Show::Value));
