@@ -29,7 +29,7 @@ impl Transition<'_> {
                 } else if let Outcome::Unavailable(fault) = &result.outcome
                     && self.must_be_held(fault, false)
                 {
-                    self.retry_at(Duration::ZERO, true);
+                    self.hold_renewal();
                 }
             }
             Some(InFlight::Reauth(_) | InFlight::Persist | InFlight::Revoke) | None => {}
@@ -137,8 +137,10 @@ impl Transition<'_> {
         let attempt = self.token.failures;
         let (pause, level) = self.retry_pause(self.token.backoff_level);
         self.token.backoff_level = level;
-        self.token.due =
-            self.retry_at(pause.max(at_least), self.must_be_held(&fault, misconfigured));
+        if self.must_be_held(&fault, misconfigured) {
+            self.hold_renewal();
+        }
+        self.token.due = self.token.not_held(self.now + pause.max(at_least));
         let retry_in_ms = self.ms_until(self.token.due);
         self.notify(Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms });
     }
@@ -303,7 +305,10 @@ impl Transition<'_> {
     ) {
         let attempt = candidate.failures.saturating_add(1);
         let (pause, backoff_level) = self.retry_pause(candidate.backoff_level);
-        let due = self.retry_at(pause.max(at_least), self.must_be_held(&fault, misconfigured));
+        if self.must_be_held(&fault, misconfigured) {
+            self.hold_renewal();
+        }
+        let due = self.token.not_held(self.now + pause.max(at_least));
         let retry_in_ms = self.ms_until(due);
         self.token.candidate =
             Some(Candidate { due, failures: attempt, backoff_level, ..candidate });

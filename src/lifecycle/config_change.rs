@@ -12,10 +12,9 @@ impl Transition<'_> {
         {
             self.token.task = Task::Check;
         }
-        self.token.renewal_held &= self.context.policy.rotates;
+        self.token.held_until = self.token.held_until.filter(|_| self.context.policy.rotates);
         if self.token.in_flight.is_none()
             && self.token.failures == 0
-            && !self.token.holds_renewal()
             && self.token.task == Task::Check
             && self.token.due > self.now
             && let Validity::Alive(reading) = self.token.validity

@@ -76,8 +76,8 @@ impl Transition<'_> {
                 self.token.pending_request = None;
             }
             OperatorRequest::Resume => {
-                if std::mem::take(&mut self.token.paused) && !self.token.holds_renewal() {
-                    self.token.check_now(self.now);
+                if std::mem::take(&mut self.token.paused) {
+                    self.token.check_now(self.token.not_held(self.now));
                 }
             }
         }

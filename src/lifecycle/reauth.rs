@@ -39,6 +39,8 @@ impl Transition<'_> {
         }
         match end.result {
             ReauthOutcome::NewValue { stored } => {
+                // The refresh token that may be spent is not sent again: the login replaced it.
+                self.token.held_until = self.token.held_until.map(|_| self.now);
                 let obtained = Some((PendingReauth { attempt, duration_ms }, stored));
                 self.token.candidate = Some(Candidate::new(self.now, obtained));
                 if !matches!(self.token.validity, Validity::Alive(_) | Validity::Unverified(_)) {
@@ -103,7 +105,7 @@ impl Transition<'_> {
 
     /// Plans an attempt before the expiry if the token cannot be renewed, or its renewal is held.
     pub(super) fn plan_early_reauth(&mut self, reading: &Reading) {
-        let wanted = self.token.doubts >= DOUBTS_TO_CONCLUDE || self.token.renewal_held;
+        let wanted = self.token.doubts >= DOUBTS_TO_CONCLUDE || self.token.held_until.is_some();
         self.token.early_reauth_at = if wanted { self.early_reauth(reading) } else { None };
     }
 
@@ -141,7 +143,7 @@ impl Transition<'_> {
     /// The same, regardless of the budget.
     pub(super) fn early_reauth_wanted(&self, reading: &Reading) -> Option<Moment> {
         self.context.policy.reauth?;
-        if self.token.renewal_held {
+        if self.token.held_until.is_some() {
             return Some(self.now);
         }
         let before = whole_millis(self.context.policy.reauth_before?);

@@ -30,8 +30,8 @@ impl Token {
     /// Checks a restored token at `now`, because persisted lives are unreliable. A token that was
     /// found dead since has no check; its next attempt obeys its budget.
     pub(super) fn recheck_restored(&mut self, now: Moment) {
-        if self.restored && matches!(self.validity, Validity::Alive(_)) && !self.renewal_held {
-            self.due = self.due.min(now);
+        if self.restored && matches!(self.validity, Validity::Alive(_)) {
+            self.due = self.due.min(self.not_held(now));
         }
     }
 }

@@ -10,8 +10,6 @@
 //!   retry room, and then not before the expiry. Meanwhile a login replaces the value, if one is
 //!   configured.
 
-use std::time::Duration;
-
 use super::check_timing::last_retry_room;
 use super::context::Transition;
 use super::event::Notice;
@@ -24,7 +22,7 @@ impl Transition<'_> {
     pub(super) fn plan_rotation(&mut self) {
         self.discard_rotation();
         self.token.backoff_level = 0;
-        self.token.renewal_held = false;
+        self.token.held_until = None;
         self.token.task = Task::Rotate { rejected: false };
         self.token.due = self.now;
     }
@@ -37,7 +35,8 @@ impl Transition<'_> {
         }
     }
 
-    /// The source offers another refresh token, which is certainly not spent.
+    /// The source offers another refresh token. What the server said of the one before does not
+    /// count.
     pub(super) fn new_refresh_token(&mut self) {
         if !self.context.policy.rotates {
             return;
@@ -45,7 +44,14 @@ impl Transition<'_> {
         if !self.token.may_be_alive() {
             return self.plan_rotation();
         }
-        self.token.renewal_held = false;
+        self.token.held_until = None;
+        self.token.refresh_replaced = self.token.in_flight.is_some();
+        if let Task::ConfirmRejection { .. } = self.token.task {
+            self.token.task = Task::Check;
+        }
+        if let Some(candidate) = &mut self.token.candidate {
+            candidate.suspected = false;
+        }
         self.token.expedite_retries(self.now);
         if let Some(reading) = self.token.reading() {
             self.plan_early_reauth(&reading);
@@ -80,36 +86,30 @@ impl Transition<'_> {
 
     /// Whether a renewal that ended so is held: the refresh token may be spent, or there is none.
     pub(super) fn must_be_held(&self, fault: &CallError, misconfigured: bool) -> bool {
-        self.context.policy.rotates && (fault.may_have_acted || misconfigured && fault.local)
+        self.context.policy.rotates
+            && !self.token.refresh_replaced
+            && (fault.may_have_acted || misconfigured && fault.local)
     }
 
-    /// When a check that failed is repeated: after the pause, or if its renewal is held, not before
-    /// the last retry room. If it `is_lost` only now, the other value's renewal is held as well,
-    /// because it would send the same refresh token.
-    pub(super) fn retry_at(&mut self, pause: Duration, is_lost: bool) -> Moment {
-        let at = self.now + pause;
-        self.token.renewal_held |= is_lost;
-        if is_lost && let Some(reading) = self.token.reading() {
-            self.plan_early_reauth(&reading);
-        }
-        let Validity::Alive(reading) = self.token.validity else { return at };
-        if !self.token.renewal_held {
-            return at;
-        }
-        let room = last_retry_room(self.context.policy.timeout, reading.remaining());
-        let expiry = reading.expiry();
-        let last = Moment::from_millis(expiry.as_millis().saturating_sub(whole_millis(room)));
-        let held_until = if self.now < last {
-            last
-        } else if is_lost {
-            expiry
-        } else {
-            return at;
+    /// Holds the next renewal, of the candidate too, which would send the same refresh token: until
+    /// the last retry room, or if that has begun, until the expiry. A login replaces the value.
+    pub(super) fn hold_renewal(&mut self) {
+        let held_until = match self.token.validity {
+            Validity::Alive(reading) => {
+                let room = last_retry_room(self.context.policy.timeout, reading.remaining());
+                let expiry = reading.expiry().as_millis();
+                let last = Moment::from_millis(expiry.saturating_sub(whole_millis(room)));
+                if self.now < last { last } else { reading.expiry() }
+            }
+            _ => self.now,
         };
+        self.token.held_until = Some(held_until);
         self.token.due = self.token.due.max(held_until);
         if let Some(candidate) = &mut self.token.candidate {
             candidate.due = candidate.due.max(held_until);
         }
-        at.max(held_until)
+        if let Some(reading) = self.token.reading() {
+            self.plan_early_reauth(&reading);
+        }
     }
 }

@@ -35,7 +35,8 @@ impl Transition<'_> {
                 // An attempt whose own value was not verified is judged by this value.
                 let obtained = self.token.candidate.and_then(|candidate| candidate.obtained);
                 let obtained = obtained.map(|(pending_reauth, _)| (pending_reauth, true));
-                self.token.candidate = Some(Candidate::new(self.now, obtained));
+                self.token.candidate =
+                    Some(Candidate::new(self.token.not_held(self.now), obtained));
             }
         }
     }

@@ -64,9 +64,11 @@ pub struct Token {
     /// A renewing call had no response, and no proof has been concluded since. It may have renewed
     /// the token, so growth proves nothing about queries.
     pub(super) renew_unanswered: bool,
-    /// A renewal that spends the refresh token may have done so without a response, or there was no
-    /// refresh token: while the value is alive, no renewal starts before the last retry room.
-    pub(super) renewal_held: bool,
+    /// A renewal may have spent the refresh token without a response, or there was no refresh token:
+    /// the next one starts at this moment at the earliest.
+    pub(super) held_until: Option<Moment>,
+    /// Another refresh token has come since the renewal in flight started.
+    pub(super) refresh_replaced: bool,
     /// It was reported that the source has no value.
     pub(super) source_lost: bool,
     /// An operator paused the token.
@@ -215,7 +217,8 @@ impl Token {
             unrenewable: false,
             renew_refused: false,
             renew_unanswered: false,
-            renewal_held: false,
+            held_until: None,
+            refresh_replaced: false,
             source_lost: false,
             paused: false,
             pending_request: None,
@@ -285,12 +288,12 @@ impl Token {
     pub(super) const fn forget_failures(&mut self) {
         self.failures = 0;
         self.backoff_level = 0;
-        self.renewal_held = false;
+        self.held_until = None;
     }
 
-    /// Whether no renewal starts before the planned time, whatever the server does.
-    pub(super) const fn holds_renewal(&self) -> bool {
-        self.renewal_held && matches!(self.validity, Validity::Alive(_))
+    /// When a check that is wanted at `at` may start.
+    pub(super) fn not_held(&self, at: Moment) -> Moment {
+        at.max(self.held_until.unwrap_or_default())
     }
 
     /// Whether there is a value that may be alive.
@@ -343,9 +346,7 @@ impl Token {
     /// Starts planned retries at `now`. Not a write: a response of the server says nothing about
     /// the disk.
     pub(super) fn expedite_retries(&mut self, now: Moment) {
-        if self.holds_renewal() {
-            return;
-        }
+        let now = self.not_held(now);
         if self.failures > 0 {
             self.due = self.due.min(now);
         }

@@ -204,7 +204,8 @@ impl Transition<'_> {
         Some(Action::Reauth { reason, attempt })
     }
 
-    fn check(&self, method: Method, slot: Slot, connection: Connection) -> Action {
+    fn check(&mut self, method: Method, slot: Slot, connection: Connection) -> Action {
+        self.token.refresh_replaced = false;
         let configured = self.context.policy.timeout;
         // An expiry from an earlier boot does not relate to this boot's clock.
         let expiry = self.token.expiry().filter(|_| !self.token.is_from_earlier_boot());

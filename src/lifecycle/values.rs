@@ -89,7 +89,7 @@ impl Transition<'_> {
             check_wait(reading.remaining(), schedule, self.context.draw)
         };
         self.token.task = Task::Check;
-        self.token.due = (reading.sent + wait).max(self.now);
+        self.token.due = self.token.not_held((reading.sent + wait).max(self.now));
         self.token.retry_room_start = self.token.due;
     }
 

@@ -263,7 +263,8 @@ impl Server {
 
     /// Another client uses a session.
     pub(crate) fn serve_another(&self, session: &mut Session, now: Ms) -> bool {
-        let extends = self.traits.extends != Extends::Nothing && session.lives_at(self, now);
+        let renews = self.traits.extends != Extends::Nothing && !self.traits.rotates;
+        let extends = renews && session.lives_at(self, now);
         if extends {
             session.ends = now + self.traits.clock_ahead + session.life;
         }

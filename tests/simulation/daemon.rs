@@ -154,7 +154,7 @@ impl World {
         self.tell(Some(subject), reading, |scheduler, now| {
             scheduler.check_finished(ticket, answer, now);
         })?;
-        if at_server {
+        if at_server && (made || expected) {
             self.watch_outage(server)?;
         }
         if refused {
@@ -187,7 +187,8 @@ impl World {
             refresh = self.found_family(session);
         }
         if let Some(refresh) = refresh {
-            self.subjects[subject].refresh = Some(refresh);
+            let there = &mut self.subjects[subject];
+            (there.refresh, there.is_refresh_new) = (Some(refresh), false);
         }
         self.trace.login(self.now, subject, &result);
         if let ReauthOutcome::Failed(ReauthError { retry_after: Some(wish), .. }) = &result {

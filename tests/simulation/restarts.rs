@@ -93,6 +93,7 @@ impl World {
         let configured: Vec<_> =
             (0..self.subjects.len()).filter(|number| self.subjects[*number].configured).collect();
         for subject in &configured {
+            self.subjects[*subject].refresh_locked_until = 0;
             self.add(*subject);
         }
         for (subject, attempts) in saved.attempts {

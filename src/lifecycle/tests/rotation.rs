@@ -312,6 +312,18 @@ fn held_renewal_is_replaced_by_a_login_at_once() {
 }
 
 #[test]
+fn new_value_of_a_login_is_not_held() {
+    let mut life = living();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(lost());
+    life.reauth(NEW);
+    life.check(rejected());
+    assert!(due(&life) <= Some(life.now + secs(1)));
+    life.check(rejected());
+    assert_eq!(life.reauth(NEW), Action::Reauth { reason: ReauthReason::Expiring, attempt: 2 });
+}
+
+#[test]
 fn login_instead_of_a_held_renewal_is_repeated_within_its_budget() {
     let mut life = living();
     life.policy.reauth = Some(reauth_policy());
@@ -415,6 +427,62 @@ fn refresh_token_that_comes_during_a_login_is_used_if_the_login_fails() {
 }
 
 #[test]
+fn source_value_that_comes_while_a_renewal_is_held_waits_unless_a_refresh_token_comes_with_it() {
+    let mut life = living();
+    life.check(lost());
+    let held = due(&life);
+    life.advance(secs(1));
+    life.source(SourceChange::NewValue);
+    assert_eq!(due(&life), held);
+    life.source(SourceChange::NewRefreshToken);
+    assert_eq!(due(&life), Some(life.now));
+}
+
+#[test]
+fn loss_of_the_refresh_token_before_the_new_one_holds_nothing() {
+    let mut life = living();
+    let at = due(&life).unwrap();
+    life.advance(at.since(life.now));
+    life.step(Event::Admitted(Resource::Server));
+    life.source(SourceChange::NewRefreshToken);
+    life.answer(lost());
+    assert_eq!(due(&life), Some(life.now + secs(1)));
+    life.check(lost());
+    assert_eq!(due(&life).map(|due| due + secs(10)), life.token.expiry());
+}
+
+#[test]
+fn rejection_of_the_refresh_token_before_the_new_one_does_not_count() {
+    let mut life = living();
+    life.check(rejected());
+    life.source(SourceChange::NewRefreshToken);
+    life.check(rejected());
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
+    life.check(rejected());
+    assert_eq!(life.token.validity(), Validity::Rejected);
+}
+
+#[test]
+fn lost_response_about_a_candidate_that_is_gone_holds_the_renewal_as_well() {
+    let mut life = living();
+    life.advance(secs(10));
+    life.source(SourceChange::NewValue);
+    life.step(Event::Admitted(Resource::Server));
+    life.source(SourceChange::NewValue);
+    life.answer(lost());
+    assert_eq!(due(&life).map(|due| due + secs(10)), life.token.expiry());
+}
+
+#[test]
+fn restored_renewal_that_is_held_is_not_tested_again() {
+    let mut life = restored();
+    life.check(lost());
+    let held = due(&life);
+    life.step(Event::RecheckRestored);
+    assert_eq!(due(&life), held);
+}
+
+#[test]
 fn paused_token_without_a_value_sends_nothing_until_it_is_resumed() {
     let mut life = without_any();
     life.step(Event::OperatorRequested(OperatorRequest::Pause));
@@ -463,8 +531,8 @@ fn reload_that_takes_the_refresh_token_away_ends_its_use() {
     assert_eq!(due(&life), Some(life.now));
 }
 
-#[test]
-fn restored_token_keeps_its_schedule() {
+/// Restored with 80 s left of 100 s.
+fn restored() -> Life {
     let mut life = rotating();
     life.token = Token::without_value(life.now);
     let persisted = PersistedLife {
@@ -477,6 +545,12 @@ fn restored_token_keeps_its_schedule() {
         this_boot: true,
     };
     life.step(Event::Restored { persisted, spot_check: false });
+    life
+}
+
+#[test]
+fn restored_token_keeps_its_schedule() {
+    let life = restored();
     assert_eq!(due(&life), Some(life.now + secs(47)));
 }
 

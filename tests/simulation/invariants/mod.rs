@@ -181,8 +181,8 @@ impl Watch {
     /// A token is another server's.
     pub(crate) fn moved(&mut self, from: usize, subject: usize, logs_in: bool) {
         self.order.left(from, subject);
-        self.spent.forget(subject);
         if !logs_in {
+            self.spent.forget(subject);
             self.logins.moved(subject);
         }
         self.outages.forget(from, subject);
