@@ -8,6 +8,8 @@
 
 /// The body of a response of the API.
 pub use crate::api::properties::envelope as api_envelope;
+/// The name of a built-in profile and a status, header lines, an empty line, and a body.
+pub use crate::api::properties::profile_response;
 /// A secret, a form of it, and the text around it.
 pub use crate::api::properties::redaction;
 /// The headers of a response, one on each line.
@@ -44,6 +46,11 @@ mod tests {
     #[test]
     fn response_bodies_of_the_seeds_are_read_as_they_must_be() {
         run("api_envelope", api_envelope);
+    }
+
+    #[test]
+    fn responses_of_the_seeds_are_read_by_profiles_as_they_must_be() {
+        run("profile_response", profile_response);
     }
 
     #[test]

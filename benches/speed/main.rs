@@ -1,9 +1,10 @@
 //! Benchmark for `docs/development/performance.md`: the daemon and its peers, in one run.
 //!
 //! `benches/run` installs the peers and starts this. Alone, `cargo bench --bench speed` skips missing
-//! peers. Words after `--` select parts instead of all: `saturation`, `tls`, `memory`, `million`,
-//! `lateness`, `peers`. `watching` runs only if it is selected. With `free` the system chooses the
-//! cores; otherwise the server has one core and its client another. `plot` also draws the plot.
+//! peers. Words after `--` select parts instead of all: `saturation`, `profiles`, `tls`, `memory`,
+//! `million`, `lateness`, `peers`. `watching` runs only if it is selected. With `free` the system
+//! chooses the cores; otherwise the server has one core and its client another. `plot` also draws
+//! the plot.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -89,6 +90,9 @@ fn measure(wanted: &[&str]) {
     };
     if run.wants("saturation") {
         saturation::plain(&mut run);
+    }
+    if run.wants("profiles") {
+        saturation::profiles(&mut run);
     }
     if run.wants("tls") {
         saturation::tls(&mut run);

@@ -102,6 +102,7 @@ pub(super) fn play<'a>(run: &Run<'_>, name: &'a str, tokens: u64, server: &Serve
         tokens,
         url: server.plain_url(),
         servers: 1,
+        profile: false,
         certificate: None,
         store: true,
         schedule: NOTHING_DUE.into(),

@@ -79,6 +79,25 @@ pub(super) fn plain(run: &mut Run<'_>) {
     tell(run, "wrk", peer, [("no store", bare, 2.5), ("with the store", stored, 2.9)]);
 }
 
+/// The native API, and the same API declared by a profile.
+pub(super) fn profiles(run: &mut Run<'_>) {
+    run.table.part("Profiles, HTTP/1.1, 64 connections, no store");
+    let mut server = Server::start(run.folder, "profiles", run.pinned);
+    let (mut native, mut declared) = (Work::default(), Work::default());
+    let url = server.plain_url();
+    for _ in 0..TURNS {
+        let play = play("native", url.clone(), false);
+        native.add(of_daemon(run, &mut server, &play));
+        let play = Play { name: "declared", profile: true, ..play };
+        declared.add(of_daemon(run, &mut server, &play));
+    }
+    for (how, work) in [("native", native), ("by a profile", declared)] {
+        run.table.tell(&format!("CPU for a check, {how}"), work.micros(), "µs", Target::None);
+    }
+    let ratio = declared.micros() / native.micros();
+    run.table.tell("CPU by a profile ÷ native", ratio, "×", Target::AtMost(1.5));
+}
+
 /// Connections of the variant with several.
 const CONNECTIONS: u64 = 4;
 
@@ -124,6 +143,7 @@ fn play(name: &str, url: String, store: bool) -> Play<'_> {
         tokens: TOKENS,
         url,
         servers: 1,
+        profile: false,
         certificate: None,
         store,
         schedule: NOTHING_DUE.into(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokenkeep::profile::BUILTIN;
 
 use super::process::{Core, Process, command, now, pause};
 
@@ -128,6 +129,8 @@ pub(super) struct Play<'a> {
     /// Number of servers at that address. With HTTP/2 each has its own connection. Each has an equal
     /// share of the tokens and of 64 requests in flight.
     pub(super) servers: u64,
+    /// The servers have a profile that declares their API.
+    pub(super) profile: bool,
     /// With a certificate to trust.
     pub(super) certificate: Option<&'a Path>,
     /// Without a state directory nothing is stored.
@@ -227,10 +230,18 @@ fn configure(folder: &Path, play: &Play<'_>) -> PathBuf {
         quoted(&own.join("control.sock")),
         play.schedule,
     );
+    let profile = if play.profile {
+        // The name of the native API is reserved.
+        let sarus = BUILTIN.iter().find(|builtin| builtin.name == "sarus").expect("built in");
+        text += &sarus.toml.replace("[profile.sarus", "[profile.declared");
+        "profile = \"declared\"\n"
+    } else {
+        ""
+    };
     let (tokens, at_once) = (play.tokens / play.servers, 64 / play.servers);
     for n in 0..play.servers {
         text += &format!(
-            "[server.stub{n}]\nurl = \"{}\"\n{trust}max_in_flight = {at_once}\n\
+            "[server.stub{n}]\nurl = \"{}\"\n{trust}{profile}max_in_flight = {at_once}\n\
              rate_limit = 1000000\n[inventory.all{n}]\nserver = \"stub{n}\"\nfile = {}\n",
             play.url,
             quoted(&inventory(folder, n * tokens, tokens)),

@@ -9,6 +9,7 @@ use super::context::{ClientCertificateState, RequestContext};
 use super::endpoint::Endpoint;
 use super::envelope::{self, ApiError, Envelope, MAX_REMAINING_MS, Stated, field};
 use super::interpret::{self, Body, RawResponse};
+use super::profile::sarus;
 use super::status::{ResponseErrorKind, StatusSource, kind_of};
 use super::{fast_path, redact, retry_after};
 use crate::outcome::{CallError, Outcome};
@@ -26,8 +27,8 @@ const STATUSES: [u16; 7] = [200, 204, 401, 404, 410, 429, 503];
 /// The shortest and the longest pause.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
 
-/// For every `body`: the fast path and the full path agree; a body that is cut short is never
-/// read; nothing is concluded about the token but from the API's own words; no text of the server
+/// For every `body`: the fast path, the full path and the profile `sarus` agree; a body that is cut
+/// short is never read; nothing is concluded about the token but from the API's own words; no text of the server
 /// shows the secret.
 ///
 /// # Panics
@@ -80,12 +81,35 @@ fn answer(status: u16, body: Body) -> RawResponse {
 
 fn check_query(answer: &RawResponse, errors: &[ApiError], life: Option<Duration>) {
     let outcome = interpret::query(&asked(Endpoint::Query), answer);
+    check_profile(answer, &outcome, errors);
     let alive = match outcome {
         Outcome::Alive { remaining } => Some(remaining),
         _ => None,
     };
     assert_eq!(alive, life.filter(|_| answer.status == 200), "status {}", answer.status);
     check_outcome(answer.status, &outcome, errors);
+}
+
+/// The profile `sarus` finds the same life, and no death that the native reading does not find.
+/// Lists are left out, because a profile reads the elements of each.
+fn check_profile(answer: &RawResponse, outcome: &Outcome, errors: &[ApiError]) {
+    let Body::Whole(body) = &answer.body else { return };
+    if memchr::memchr(b'[', body).is_some() {
+        return;
+    }
+    let (by_profile, native) =
+        (sarus::essence(&sarus::query(SECRET, answer)), sarus::essence(outcome));
+    let is_final = |(kind, _)| matches!(kind, "alive" | "expired" | "rejected");
+    let has_status = errors.iter().any(|error| matches!(error.status, Stated::Status(_)));
+    let is_dead = matches!(native.0, "expired" | "rejected");
+    if is_final(by_profile) || native.0 == "alive" || is_dead && has_status {
+        assert_eq!(by_profile, native, "the profile, and the native reading");
+    }
+    let sent = TokenValue::parse(SECRET).expect("a value");
+    let renewed = interpret::renew(&asked(Endpoint::Renew), answer, &sent);
+    assert_eq!(sarus::renew(SECRET, answer).new_value, renewed.new_value);
+    let login = interpret::login(&asked(Endpoint::Login), answer);
+    assert_eq!(sarus::login(SECRET, answer).ok(), login.ok());
 }
 
 fn check_outcome(status: u16, outcome: &Outcome, errors: &[ApiError]) {
@@ -102,17 +126,17 @@ fn check_outcome(status: u16, outcome: &Outcome, errors: &[ApiError]) {
         }
         Outcome::Expired(fault) => {
             assert!(says(410), "expired, which the API has not said");
-            check_fault(fault);
+            check_fault(fault, SECRET);
         }
         Outcome::Rejected(fault) => {
             assert!(says(401), "rejected, which the API has not said");
-            check_fault(fault);
+            check_fault(fault, SECRET);
         }
         Outcome::Throttled { retry_after, fault } => {
             check_pause(*retry_after);
-            check_fault(fault);
+            check_fault(fault, SECRET);
         }
-        Outcome::Misconfigured(fault) | Outcome::Unavailable(fault) => check_fault(fault),
+        Outcome::Misconfigured(fault) | Outcome::Unavailable(fault) => check_fault(fault, SECRET),
     }
 }
 
@@ -127,26 +151,26 @@ fn check_others(status: u16, body: &[u8], errors: &[ApiError]) {
     }
     match interpret::login(&asked(Endpoint::Login), &answer) {
         Ok(_) => assert!(success, "a login that succeeds by an error"),
-        Err(login) => check_fault(&login.fault),
+        Err(login) => check_fault(&login.fault, SECRET),
     }
     match interpret::revoke(&asked(Endpoint::Revoke), &answer) {
         Ok(()) => assert!(success, "a revocation that succeeds by an error"),
-        Err(fault) => check_fault(&fault),
+        Err(fault) => check_fault(&fault, SECRET),
     }
 }
 
-fn check_fault(fault: &CallError) {
+pub(super) fn check_fault(fault: &CallError, secret: &str) {
     assert!(!fault.error.is_empty(), "a fault without a sentence");
     let detail = fault.detail.as_deref().unwrap_or_default();
     assert!(detail.chars().count() <= 203, "a detail longer than a sentence: {detail}");
     assert!(!detail.contains(char::is_control), "a control character: {detail:?}");
     for text in [&*fault.error, detail] {
         let shown = |run: &[u8]| text.as_bytes().windows(RUN).any(|window| window == run);
-        assert!(!SECRET.as_bytes().windows(RUN).any(shown), "the secret is shown: {text}");
+        assert!(!secret.as_bytes().windows(RUN).any(shown), "the secret is shown: {text}");
     }
 }
 
-fn check_pause(pause: Duration) {
+pub(super) fn check_pause(pause: Duration) {
     assert!((PAUSES.0..=PAUSES.1).contains(&pause), "a pause of {pause:?}");
 }
 
@@ -208,4 +232,13 @@ fn whole_number(headers: &HeaderMap, name: &str) -> Option<u64> {
 /// If the property does not hold.
 pub fn redaction(input: &[u8]) {
     redact::properties::property(input);
+}
+
+/// What a profile concludes from a response: see `profile::properties`.
+///
+/// # Panics
+///
+/// If a property does not hold.
+pub fn profile_response(input: &[u8]) {
+    super::profile::properties::response(input);
 }

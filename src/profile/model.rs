@@ -106,8 +106,8 @@ pub struct Rule {
     pub at: Place,
     /// What the value must be.
     pub condition: Condition,
-    /// There must be no value at this place: nothing, null, an empty text, or a list or object of
-    /// nothing else.
+    /// There must be no value at this place: nothing, null or an empty list. Except in `dead`, an
+    /// empty text or object, and lists and objects of nothing else, are no value either.
     pub without: Option<Place>,
 }
 

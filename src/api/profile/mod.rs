@@ -9,6 +9,8 @@
 //! ```
 
 mod calls;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod properties;
 mod reply;
 mod request;
 #[cfg(any(test, feature = "fuzzing"))]

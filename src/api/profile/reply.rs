@@ -37,6 +37,26 @@ pub(super) enum Accept {
     Beginning,
 }
 
+/// What a rule concludes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// That the token is dead: `without` demands that there is nothing at all.
+    Death,
+    /// That the token is alive: `without` ignores values without content.
+    Success,
+    /// That the error is not about the token. Text behind the JSON value is accepted.
+    Deferral,
+}
+
+impl Purpose {
+    const fn accept(self) -> Accept {
+        match self {
+            Self::Death | Self::Success => Accept::Whole,
+            Self::Deferral => Accept::Beginning,
+        }
+    }
+}
+
 impl<'r> Reply<'r> {
     pub(super) fn of(response: &'r RawResponse) -> Self {
         let body = match &response.body {
@@ -51,6 +71,17 @@ impl<'r> Reply<'r> {
     /// The body, if all of it is one JSON value.
     pub(super) fn whole(&self) -> Option<&Value> {
         self.json.as_ref().filter(|_| self.is_whole)
+    }
+
+    /// Why nothing can be concluded from the body, to continue "it"; `None` if it is JSON.
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        match (&self.response.body, &self.json) {
+            (Body::TooLong, _) => Some("is longer than 64 KiB"),
+            (Body::Whole(body), None) if body.trim_ascii().is_empty() => Some("is empty"),
+            (Body::Whole(_), None) => Some("is not JSON, or is truncated"),
+            (Body::Whole(_), Some(_)) if !self.is_whole => Some("has text behind its JSON value"),
+            (Body::Whole(_), Some(_)) => None,
+        }
     }
 
     /// Whether the body is an object that says something.
@@ -124,7 +155,8 @@ impl<'r> Reply<'r> {
     }
 
     /// Whether the response meets `rule`.
-    pub(super) fn meets(&self, rule: &Rule, accept: Accept, values: &Values<'_>) -> bool {
+    pub(super) fn meets(&self, rule: &Rule, purpose: Purpose, values: &Values<'_>) -> bool {
+        let accept = purpose.accept();
         let value = |placeholder: &_| values.get(placeholder);
         let meets = &mut |found: &Value| match &rule.condition {
             Condition::Is(scalar) => scalar.is(found, value),
@@ -138,7 +170,8 @@ impl<'r> Reply<'r> {
             && rule.without.as_ref().is_none_or(|place| {
                 // A body that cannot be read says nothing about what is missing in it.
                 let is_readable = !matches!(place, Place::Body(_)) || self.whole().is_some();
-                is_readable && !self.any(place, accept, &mut |found| !is_empty(found))
+                let counts = &mut |found: &_| purpose == Purpose::Death || !is_empty(found);
+                is_readable && !self.any(place, accept, counts)
             })
     }
 
@@ -185,7 +218,12 @@ fn life(value: &Value, unit: Unit, answered: SystemTime) -> Option<Duration> {
         Unit::Epoch => until(number()? * 1e3, answered),
         Unit::EpochMilliseconds => until(number()?, answered),
         Unit::Rfc3339 => {
-            let time: Timestamp = value.as_str()?.trim().parse().ok()?;
+            let text = value.as_str()?.trim();
+            // A sentinel for "never", and later than the library's last day.
+            if text.starts_with("9999-12-31T") {
+                return Some(ENDLESS);
+            }
+            let time: Timestamp = text.parse().ok()?;
             #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
             until(time.as_millisecond() as f64, answered)
         }

@@ -15,7 +15,7 @@ use super::super::interpret::{RawResponse, error_without_envelope, with_detail};
 use super::super::status::{ResponseError, ResponseErrorKind, StatusSource, kind_of};
 use super::super::{LoginError, LoginErrorKind, NewSession, Renewed};
 use super::Exchange;
-use super::reply::{Accept, Reply};
+use super::reply::{Accept, Purpose, Reply};
 use crate::outcome::{CallError, ENDLESS, Outcome};
 use crate::profile::{DeathMeaning, DeferralMeaning, Place};
 use crate::secret::{Mistake, TokenValue};
@@ -133,7 +133,7 @@ pub(super) fn revoke(exchange: &Exchange<'_>, response: &RawResponse) -> Result<
 fn success(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<(), Failure> {
     let (call, values) = (exchange.call, exchange.values);
     let later =
-        call.later.iter().filter(|deferral| reply.meets(&deferral.rule, Accept::Beginning, values));
+        call.later.iter().filter(|deferral| reply.meets(&deferral.rule, Purpose::Deferral, values));
     if let Some(error) = later
         .map(|deferral| deferred(exchange, reply.response, deferral.means))
         .min_by_key(|error| error.kind)
@@ -141,7 +141,7 @@ fn success(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<(), Failure> {
         return Err(failure(exchange, reply, error, Origin::Later));
     }
     let mut dead = call.dead.iter();
-    if let Some(death) = dead.find(|death| reply.meets(&death.rule, Accept::Whole, values)) {
+    if let Some(death) = dead.find(|death| reply.meets(&death.rule, Purpose::Death, values)) {
         let error = died(exchange, reply.response.status, death.means);
         return Err(failure(exchange, reply, error, Origin::Dead));
     }
@@ -149,8 +149,8 @@ fn success(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<(), Failure> {
         return Err(unexpected(exchange, reply, ""));
     }
     match &call.alive {
-        Some(rule) if !reply.meets(rule, Accept::Whole, values) => {
-            Err(unexpected(exchange, reply, "does not meet `alive`"))
+        Some(rule) if !reply.meets(rule, Purpose::Success, values) => {
+            Err(unexpected(exchange, reply, reply.problem().unwrap_or("does not meet `alive`")))
         }
         _ => Ok(()),
     }
@@ -170,14 +170,18 @@ fn life(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<Duration, Failure>
         {
             Ok(assumed)
         }
-        (Ok(None), _) if reply.whole().is_none() => {
-            Err(unexpected(exchange, reply, "is not one JSON value, or is truncated"))
+        (Ok(None), _) => {
+            let places: Vec<_> = call.life.iter().map(|place| format!("`{place}`")).collect();
+            let reason = match reply.problem() {
+                Some(problem) => problem.to_owned(),
+                None if places.is_empty() => "is no JSON object with content".to_owned(),
+                None => format!("has no value at {}", places.join(" or ")),
+            };
+            Err(unexpected(exchange, reply, &reason))
         }
-        (Ok(None), _) => Err(unexpected(exchange, reply, "has nothing where `life` is")),
         (Err(place), _) => {
             let reason = format!(
-                "has something at `{place}` that is not a life of 0 to 366 days \
-                                  in the unit of the profile"
+                "has a value at `{place}` that is no life of 0 to 366 days in the profile's unit"
             );
             Err(unexpected(exchange, reply, &reason))
         }

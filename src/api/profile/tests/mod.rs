@@ -6,6 +6,7 @@
 mod etcd;
 mod oauth2;
 mod openbao;
+mod rules;
 mod zabbix;
 
 use std::sync::Arc;
