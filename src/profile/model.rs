@@ -199,11 +199,11 @@ impl Call {
 
     /// The names of the parameters that it needs, from `with`.
     pub fn parameters(&self) -> BTreeSet<&str> {
-        let name = |placeholder| match placeholder {
-            &Placeholder::Parameter(ref name) => Some(&**name),
+        let parameters = self.placeholders().filter_map(|placeholder| match placeholder {
+            Placeholder::Parameter(name) => Some(&**name),
             Placeholder::Token | Placeholder::Refresh | Placeholder::Minutes => None,
-        };
-        self.placeholders().filter_map(name).collect()
+        });
+        parameters.collect()
     }
 }
 
@@ -232,9 +232,15 @@ impl Request {
 fn add_texts<'j>(json: &'j JsonTemplate, texts: &mut Vec<&'j Template>) {
     match json {
         JsonTemplate::Object(entries) => {
-            entries.iter().for_each(|(_, value)| add_texts(value, texts));
+            for (_, value) in entries {
+                add_texts(value, texts);
+            }
         }
-        JsonTemplate::List(values) => values.iter().for_each(|value| add_texts(value, texts)),
+        JsonTemplate::List(values) => {
+            for value in values {
+                add_texts(value, texts);
+            }
+        }
         JsonTemplate::Text(text) => texts.push(text),
         JsonTemplate::Other(_) => {}
     }

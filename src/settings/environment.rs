@@ -232,6 +232,11 @@ enum Unknown {
         section: &'static str,
         names: Vec<String>,
     },
+    /// No parameter of a profile can have this name.
+    Parameter {
+        message: &'static str,
+        remedy: &'static str,
+    },
     /// A key of a profile.
     Profile,
 }
@@ -250,6 +255,7 @@ impl Unknown {
                 );
                 (message, remedy)
             }
+            Self::Parameter { message, remedy } => (format!("it {message}"), remedy.to_owned()),
             Self::Profile => {
                 let message = "a variable cannot change a profile".to_owned();
                 (message, "change [profile.NAME] in a file".to_owned())
@@ -308,10 +314,11 @@ impl Names<'_> {
                 Some(Field { name: child, shape: Shape::Table(keys) }) => {
                     tries.insert(0, (name, keys, Some(*child)));
                 }
-                Some(Field { name: child, shape: Shape::Parameters })
-                    if suggestions::parameter_name(key).is_none() =>
-                {
+                Some(Field { name: child, shape: Shape::Parameters }) => {
                     if let Some(name) = self.find(section, &name.join(SEPARATOR))? {
+                        if let Some((message, remedy)) = suggestions::parameter_name(key) {
+                            return Err(Unknown::Parameter { message, remedy });
+                        }
                         let path = [section, &name, child, key].map(str::to_owned).to_vec();
                         return Ok(Target { path, kind: Kind::Parameter });
                     }

@@ -123,7 +123,7 @@ fn raw_reauth(reauth: &Reauth) -> RawReauth {
     raw
 }
 
-fn raw_parameters(with: &BTreeMap<String, Parameter>) -> BTreeMap<String, RawParameter> {
+fn raw_parameters(with: &BTreeMap<String, Parameter>) -> Option<BTreeMap<String, RawParameter>> {
     let raw = |parameter: &Parameter| match parameter {
         Parameter::Text(text) => RawParameter::Text(text.clone()),
         Parameter::File(file) => RawParameter::Source(raw_source(&Source::File(file.clone()))),
@@ -132,7 +132,8 @@ fn raw_parameters(with: &BTreeMap<String, Parameter>) -> BTreeMap<String, RawPar
         }
         Parameter::Env(name) => RawParameter::Source(raw_source(&Source::Env(name.clone()))),
     };
-    with.iter().map(|(name, parameter)| (name.clone(), raw(parameter))).collect()
+    let with = with.iter().map(|(name, parameter)| (name.clone(), raw(parameter)));
+    Some(with.collect()).filter(|with: &BTreeMap<_, _>| !with.is_empty())
 }
 
 fn raw_source(source: &Source) -> RawSource {

@@ -64,8 +64,7 @@ pub(super) struct RawServer {
     pub(super) url: Option<String>,
     pub(super) allow_http: Option<bool>,
     pub(super) profile: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) with: BTreeMap<String, RawParameter>,
+    pub(super) with: Option<BTreeMap<String, RawParameter>>,
     pub(super) renewal: Option<String>,
     pub(super) timeout: Option<String>,
     pub(super) connect_timeout: Option<String>,
@@ -106,8 +105,7 @@ pub(super) struct RawReauth {
     pub(super) api_key_file: Option<String>,
     pub(super) api_key_credential: Option<String>,
     pub(super) login: Option<bool>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) with: BTreeMap<String, RawParameter>,
+    pub(super) with: Option<BTreeMap<String, RawParameter>>,
     pub(super) minutes: Option<u16>,
     pub(super) timeout: Option<String>,
     pub(super) delay: Option<String>,

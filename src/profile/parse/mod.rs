@@ -4,6 +4,8 @@
 
 mod request;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -48,7 +50,12 @@ pub fn parse(name: &str, table: &toml::Table) -> Result<Profile, Vec<ProfileErro
     let renewals = [Renewal::Auto, Renewal::Query, Renewal::Renew];
     let renewal = raw.choice("renewal", RENEWALS, renewals, &mut errors);
     let defaults = Shared::read(&raw, &mut errors);
-    let context = Context { raw: &raw, defaults: &defaults, is_assumed: raw.has("assume") };
+    let context = Context {
+        raw: &raw,
+        defaults: &defaults,
+        is_assumed: raw.has("assume"),
+        is_valid: errors.count() == 0,
+    };
     let [query, renew, login, revoke] = [0, 1, 2, 3].map(|at| context.call(CALLS[at], &mut errors));
     if !raw.has("query") && !raw.has("renew") {
         let message = "has neither `query` nor `renew`, so no token can be kept alive with it";
@@ -118,8 +125,8 @@ fn reject_ineffective(raw: &RawTable<'_>, profile: &Profile, errors: &mut Errors
 struct Shared {
     headers: Option<Pairs>,
     body: Option<RequestBody>,
-    /// The inner `None`: no authentication.
-    basic: Option<Option<[Template; 2]>>,
+    /// User name and password, or nothing.
+    basic: Option<Vec<Template>>,
     life: Option<Vec<Place>>,
     unit: Option<Unit>,
     dead: Option<Vec<Death>>,
@@ -165,6 +172,9 @@ struct Context<'a> {
     raw: &'a RawTable<'a>,
     defaults: &'a Shared,
     is_assumed: bool,
+    /// The keys of the profile itself have no errors. Otherwise one that seems to be missing may
+    /// be misspelled.
+    is_valid: bool,
 }
 
 impl Context<'_> {
@@ -199,7 +209,7 @@ impl Context<'_> {
             let remedy = "send it as `query`, or use another method";
             errors.add(Conflict, key, "is a body, but a GET request has none", remedy);
         }
-        if errors.count() > before {
+        if errors.count() > before || !self.is_valid {
             return None;
         }
         let Shared { headers, body, basic, life, unit, dead, later } = own.or(self.defaults);
@@ -209,7 +219,7 @@ impl Context<'_> {
             query,
             headers: headers.unwrap_or_default(),
             body: body.filter(|_| has_body).unwrap_or(RequestBody::Empty),
-            basic: basic.flatten(),
+            basic: basic.and_then(|pair| pair.try_into().ok()),
         };
         let call = Call {
             request,

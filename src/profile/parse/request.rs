@@ -200,19 +200,19 @@ fn json(name: &str, value: &Value, path: String, errors: &mut Errors) -> Option<
     })
 }
 
-/// `basic`; the inner `None`: no authentication.
-pub(super) fn basic(table: &RawTable<'_>, errors: &mut Errors) -> Option<Option<[Template; 2]>> {
+/// `basic`: user name and password, or nothing.
+pub(super) fn basic(table: &RawTable<'_>, errors: &mut Errors) -> Option<Vec<Template>> {
     let (value, path) = (table.get("basic")?, table.key("basic"));
     let texts: Option<Vec<&str>> =
         value.as_array().and_then(|values| values.iter().map(Value::as_str).collect());
     match texts.as_deref() {
-        Some([]) => Some(None),
+        Some([]) => Some(Vec::new()),
         Some([user, password]) => {
             let user = template(user, element(&path, 0), errors)?;
             let password = template(password, element(&path, 1), errors)?;
             refuse_secrets(&user, &element(&path, 0), errors);
             refuse_literal(&password, &element(&path, 1), errors);
-            Some(Some([user, password]))
+            Some(vec![user, password])
         }
         _ => {
             let expected = "a list of two texts, user name and password";

@@ -18,7 +18,7 @@ use super::super::suggestions::where_secrets_belong;
 use super::{Validator, chosen};
 
 /// The API that is spoken without a profile.
-pub(super) const NATIVE: &str = "sarus";
+const NATIVE: &str = "sarus";
 
 impl Validator<'_> {
     /// The valid ones of the configured profiles.
@@ -36,7 +36,9 @@ impl Validator<'_> {
                 Ok(profile) => profiles
                     .push(ConfiguredProfile { profile: Arc::new(profile), table: table.clone() }),
                 Err(errors) => {
-                    errors.into_iter().for_each(|error| self.profile_error(&path, error));
+                    for error in errors {
+                        self.profile_error(&path, error);
+                    }
                 }
             }
         }
@@ -128,10 +130,10 @@ impl Validator<'_> {
     pub(super) fn parameters(
         &mut self,
         table: &str,
-        raw: &BTreeMap<String, RawParameter>,
+        raw: Option<&BTreeMap<String, RawParameter>>,
     ) -> BTreeMap<String, Parameter> {
         let mut parameters = BTreeMap::new();
-        for (name, raw) in raw {
+        for (name, raw) in raw.into_iter().flatten() {
             let parameter = match raw {
                 RawParameter::Text(text) => Some(Parameter::Text(text.clone())),
                 RawParameter::Source(raw) => {
@@ -158,28 +160,35 @@ impl Validator<'_> {
         }
     }
 
+    /// Whether the server in `table` is meant to need no profile.
+    pub(super) fn is_native(&self, table: &str, raw: &RawServer) -> bool {
+        match &raw.profile {
+            Some(name) => name == NATIVE,
+            None => !self.is_present(table, "profile"),
+        }
+    }
+
     /// Checks that a server has the parameters of its profile, and no others. Those of `login` may
     /// be in the `[reauth.NAME]` as well.
     pub(super) fn check_server_parameters(&mut self, server: &Server, raw: &RawServer) {
         let table = join("server", &server.name);
         let Some(profile) = &server.profile else {
-            // Another profile is named, and has errors.
-            let is_native = raw.profile.as_deref().is_none_or(|name| name == NATIVE);
-            if is_native && self.is_present(&table, "with") && !self.is_present(&table, "profile") {
-                let message = format!("`{}` has no effect without `profile`", join(&table, "with"));
-                let remedy = "add profile = \"NAME\", or remove it";
-                self.error((&table, "with"), ConfigErrorKind::Conflict, message, remedy);
-            } else if is_native && self.is_present(&table, "with") {
-                let message =
-                    format!("`{}` has no effect: the API has no parameters", join(&table, "with"));
-                let remedy = "remove it; an API key belongs into a [reauth.NAME]";
+            if self.is_present(&table, "with") && self.is_native(&table, raw) {
+                let key = join(&table, "with");
+                let (message, remedy) = if raw.profile.is_none() {
+                    let remedy = "add profile = \"NAME\", or remove it";
+                    (format!("`{key}` has no effect without `profile`"), remedy)
+                } else {
+                    let remedy = "remove it; an API key belongs into a [reauth.NAME]";
+                    (format!("`{key}` has no effect: the API has no parameters"), remedy)
+                };
                 self.error((&table, "with"), ConfigErrorKind::Conflict, message, remedy);
             }
             return;
         };
         let calls = || profile.calls().filter(|(call, _)| *call != "login");
         for name in calls().flat_map(|(_, call)| call.parameters()).collect::<BTreeSet<_>>() {
-            if !self.is_present(&join(&table, "with"), name) {
+            if !self.has_parameter(&table, raw.with.as_ref(), name) {
                 let calls = calls().filter(|(_, call)| call.parameters().contains(name));
                 let calls: Vec<_> = calls.map(|(call, _)| format!("`{call}`")).collect();
                 let message = format!(
@@ -192,6 +201,17 @@ impl Validator<'_> {
         }
         let known = profile.calls().flat_map(|(_, call)| call.parameters()).collect();
         self.reject_unused_parameters(&table, &server.with, &known, &profile.name);
+    }
+
+    /// Whether `with` of a table has this parameter, or may have it because `with` was rejected.
+    pub(super) fn has_parameter(
+        &self,
+        table: &str,
+        with: Option<&BTreeMap<String, RawParameter>>,
+        name: &str,
+    ) -> bool {
+        let is_rejected = with.is_none() && self.is_present(table, "with");
+        is_rejected || self.is_present(&join(table, "with"), name)
     }
 
     /// Reports parameters that are not in `known`.

@@ -50,7 +50,7 @@ impl Validator<'_> {
             (_, Some(file), _) => api_key(KeySource::File(file.into())),
             (_, _, Some(credential)) => api_key(KeySource::Credential(credential.clone())),
             (None, None, None) if raw.login == Some(true) => {
-                ReauthMethod::Login { with: self.parameters(&table, &raw.with), minutes }
+                ReauthMethod::Login { with: self.parameters(&table, raw.with.as_ref()), minutes }
             }
             (None, None, None) => return None,
         };

@@ -50,7 +50,7 @@ impl Validator<'_> {
             proxy: raw.proxy.as_deref().and_then(|proxy| Url::parse(proxy).ok()),
             proxy_credentials: self.proxy_credentials(&table, raw),
             profile,
-            with: self.parameters(&table, &raw.with),
+            with: self.parameters(&table, raw.with.as_ref()),
             ..default
         };
         self.check_server_parameters(&server, raw);

@@ -1,5 +1,7 @@
 //! Loading a configuration: what is accepted, what is rejected, and which messages operators see.
 
+mod profiles;
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
