@@ -49,6 +49,7 @@ mod page;
 mod printable;
 mod probe;
 mod process;
+mod profile_logins;
 mod reauth;
 mod reauth_budget;
 mod reauth_budget_restore;
