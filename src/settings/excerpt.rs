@@ -167,6 +167,7 @@ fn shown_value(name: &str, value: &str) -> String {
     let is_masked = masked.trim_matches(['"', '\'']) == MASK;
     let is_short = value.chars().count() <= LONGEST_VALUE;
     let may_be_shown = match kinds[..] {
+        [] if schema::is_harmless_in_profiles(name) => is_short,
         [] => {
             let is_number = value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
             is_number && !names_a_secret(name)
@@ -214,6 +215,8 @@ mod tests {
             ("schedule = { |jitter = 2, x = 1 }", "schedule = { <jitter> = 2, ***"),
             ("|url = \"http://api.example.net\"", "<url> = \"http://api.example.net\""),
             ("|server = \"sarsu\"", "<server> = \"sarsu\""),
+            ("query = { |life = \"a b\" }", "query = { <life> = \"a b\" }"),
+            ("dead = [{ at = 1, |means = \"end\" }]", "dead = [{ at = ***, <means> = \"end\" }]"),
         ] {
             assert_eq!(shown(line, true), expected, "{line}");
         }
@@ -233,6 +236,9 @@ mod tests {
             ("|env = \"S3CR3T\"", "<env> = ***"),
             ("|credential = \"S3CR3T\"", "<credential> = ***"),
             ("|server = \"S3CR3T\"", "<server> = ***"),
+            ("|life = \"S3CR3T\"", "<life> = ***"),
+            ("|is = \"S3CR3T\"", "<is> = ***"),
+            ("|headers = { a = \"S3CR3T\" }", "<headers> = ***"),
             ("|command = [\"/x\", \"S3CR3T\"]", "<command> = ***"),
             ("|level = \"\"\"S3CR3T", "<level> = ***"),
             ("|server = \"S3CR3T-S3CR3T-S3CR3T-S3CR3T\"", "<server> = ***"),

@@ -18,7 +18,7 @@ use super::super::suggestions::where_secrets_belong;
 use super::{Validator, chosen};
 
 /// The API that is spoken without a profile.
-pub(super) const NATIVE: &str = "sarus";
+const NATIVE: &str = "sarus";
 
 impl Validator<'_> {
     /// The valid ones of the configured profiles.
@@ -160,21 +160,28 @@ impl Validator<'_> {
         }
     }
 
+    /// Whether the server in `table` is meant to need no profile.
+    pub(super) fn is_native(&self, table: &str, raw: &RawServer) -> bool {
+        match &raw.profile {
+            Some(name) => name == NATIVE,
+            None => !self.is_present(table, "profile"),
+        }
+    }
+
     /// Checks that a server has the parameters of its profile, and no others. Those of `login` may
     /// be in the `[reauth.NAME]` as well.
     pub(super) fn check_server_parameters(&mut self, server: &Server, raw: &RawServer) {
         let table = join("server", &server.name);
         let Some(profile) = &server.profile else {
-            // Another profile is named, and has errors.
-            let is_native = raw.profile.as_deref().is_none_or(|name| name == NATIVE);
-            if is_native && self.is_present(&table, "with") && !self.is_present(&table, "profile") {
-                let message = format!("`{}` has no effect without `profile`", join(&table, "with"));
-                let remedy = "add profile = \"NAME\", or remove it";
-                self.error((&table, "with"), ConfigErrorKind::Conflict, message, remedy);
-            } else if is_native && self.is_present(&table, "with") {
-                let message =
-                    format!("`{}` has no effect: the API has no parameters", join(&table, "with"));
-                let remedy = "remove it; an API key belongs into a [reauth.NAME]";
+            if self.is_present(&table, "with") && self.is_native(&table, raw) {
+                let key = join(&table, "with");
+                let (message, remedy) = if raw.profile.is_none() {
+                    let remedy = "add profile = \"NAME\", or remove it";
+                    (format!("`{key}` has no effect without `profile`"), remedy)
+                } else {
+                    let remedy = "remove it; an API key belongs into a [reauth.NAME]";
+                    (format!("`{key}` has no effect: the API has no parameters"), remedy)
+                };
                 self.error((&table, "with"), ConfigErrorKind::Conflict, message, remedy);
             }
             return;
