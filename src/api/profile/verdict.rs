@@ -84,7 +84,7 @@ pub(super) fn login(
             }
             (ResponseErrorKind::Misconfigured, Origin::Later) => LoginErrorKind::Misconfigured,
             (_, Origin::Http)
-                if matches!(response.status, 400 | 401 | 403) && reply.is_object() =>
+                if matches!(response.status, 400 | 401 | 403) && reply.has_content() =>
             {
                 LoginErrorKind::Refused
             }
@@ -107,7 +107,7 @@ pub(super) fn login(
     match value {
         Ok(value) => Ok(NewSession { value, refresh: new_refresh(exchange, &reply) }),
         Err(reason) => {
-            let is_own = reply.is_object() || !matches!(place, Some(Place::Body(_)));
+            let is_own = reply.has_content() || !matches!(place, Some(Place::Body(_)));
             let kind = if is_own { LoginErrorKind::Useless } else { LoginErrorKind::Unavailable };
             let fault = unusable(exchange, &reply, "value", &reason).error.fault;
             Err(LoginError { kind, fault })
@@ -166,7 +166,7 @@ fn life(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<Duration, Failure>
         (Ok(Some(life)), _) => Ok(life),
         // A page that a proxy responds with says nothing about the token.
         (Ok(None), Some(assumed))
-            if call.life.is_empty() && (reply.is_object() || reply.is_bodiless()) =>
+            if call.life.is_empty() && (reply.has_content() || reply.is_bodiless()) =>
         {
             Ok(assumed)
         }
@@ -174,7 +174,7 @@ fn life(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<Duration, Failure>
             let places: Vec<_> = call.life.iter().map(|place| format!("`{place}`")).collect();
             let reason = match reply.problem() {
                 Some(problem) => problem.to_owned(),
-                None if places.is_empty() => "is no JSON object with content".to_owned(),
+                None if places.is_empty() => "is no JSON object or list with content".to_owned(),
                 None => format!("has no value at {}", places.join(" or ")),
             };
             Err(unexpected(exchange, reply, &reason))
