@@ -88,7 +88,7 @@ struct Inner {
 }
 
 /// Receives the name of a call of a profile, and an explanation of its response in one line.
-type Explain = fn(&str, &str);
+pub type Explain = fn(&str, &str);
 
 /// Result of [`Client::renew`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -225,7 +225,7 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         Command::Revoke(revoke) => client::run(revoke.with_action(), &installation),
         Command::Token(token) => client::run(token, &installation),
         Command::Reload(reload) => client::run(reload, &installation),
-        Command::Probe(probe) => probe::run(probe, &installation),
+        Command::Probe(probe) => probe::run(&probe, &installation),
         Command::Profile(profile) => profile.run(&installation),
         Command::Demo(demo) => demo::run(&demo),
         Command::DemoLogin { key_file } => demo::log_in(key_file),

@@ -1,8 +1,8 @@
 //! Refresh tokens: each is spent once, its successor is never lost, and a token lives as long as
 //! its session can be renewed.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -72,8 +72,10 @@ async fn reload(daemon: &Daemon) {
 #[tokio::test]
 async fn token_lives_by_renewals_that_spend_each_refresh_token_once() {
     let (server, stage) = session(LIFE, "").await;
+    let leftover = stage.write("refresh/.tokenkeep-aB3dEf", &format!("{MARK}-left\n"));
     let daemon = stage.start();
     renewals(&server, 5).await;
+    assert!(!leftover.exists());
     assert!(server.is_alive(stage.read("feed.token").trim()));
     let ended = daemon.stop().await;
     assert!(server.is_usable(&refresh_in_file(&stage)));
@@ -93,6 +95,19 @@ async fn token_with_a_refresh_token_only_begins_with_a_renewal() {
     daemon.event("token_replaced", "feed").await;
     daemon.stop().await;
     assert_eq!((server.renewals(), server.logins(), server.reuses()), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn refresh_token_that_every_user_may_read_is_warned_of_once() {
+    let (server, stage) = session(LIFE, "").await;
+    fs::set_permissions(stage.path("refresh/feed"), Permissions::from_mode(0o644)).unwrap();
+    let daemon = stage.start();
+    let warning = daemon.event("config_warning", "feed").await;
+    assert!(warning.text("path").ends_with("refresh/feed"), "{warning:?}");
+    renewals(&server, 3).await;
+    assert_eq!(mode(&stage.path("refresh/feed")), 0o644, "it is the operator's");
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("config_warning", "feed"), 1);
 }
 
 #[tokio::test]

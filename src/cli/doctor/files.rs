@@ -171,7 +171,9 @@ fn refresh_token(token: &Token, source: &Source, diagnosis: &Diagnosis) {
     let key = format!("`token.{}.refresh`", token.name);
     match read(source, &variable) {
         Ok(found) => {
-            found.warnings.iter().for_each(|warning| diagnosis.warning(format!("{key}, {warning}")))
+            for warning in &found.warnings {
+                diagnosis.warning(format!("{key}, {warning}"));
+            }
         }
         Err(error) => {
             let text = format!("{key}, {error}");

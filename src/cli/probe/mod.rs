@@ -90,7 +90,7 @@ impl From<RenewalArg> for Renewal {
 }
 
 /// Runs a probe and prints the result.
-pub(super) fn run(probe: Probe, installation: &Installation) -> Result<(), CliError> {
+pub(super) fn run(probe: &Probe, installation: &Installation) -> Result<(), CliError> {
     let fail = |status: u8| move |sentence: String| CliError::Failed { sentence, status };
     let mut server = ad_hoc_server(NAME, &probe.url, probe.allow_http, probe.timeout.as_deref())
         .map_err(fail(EX_USAGE))?;
@@ -99,12 +99,12 @@ pub(super) fn run(probe: Probe, installation: &Installation) -> Result<(), CliEr
     server.profile = profile::find(&probe.api.profile, installation)?;
     server.with = profile::parse_parameters(&probe.api.with)?;
     let api = Api::of(&server);
-    server.renewal = api.check(&probe, &server).map_err(CliError::Usage)?;
+    server.renewal = api.check(probe, &server).map_err(CliError::Usage)?;
     let client = Client::explaining(&server, progress::explain)
         .map_err(|error| fail(EX_CONFIG)(error_words(&error)))?;
     let runtime = runtime()?;
     if probe.login {
-        runtime.block_on(login::run(&client, &server, &probe))?;
+        runtime.block_on(login::run(&client, &server, probe))?;
     }
     let secret = |path: &PathBuf| {
         let found = read(&Source::File(path.clone()), &|_| None)

@@ -92,7 +92,9 @@ fn list(configured: &[ConfiguredProfile]) -> String {
     let others = configured.iter().map(|known| (&*known.profile.name, "of the configuration"));
     let all: Vec<_> = built_in.chain(others).collect();
     let width = all.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
-    all.iter().map(|(name, about)| format!("{name:<width$}  {about}\n")).collect()
+    let lines: Vec<_> =
+        all.iter().map(|(name, about)| format!("{name:<width$}  {about}")).collect();
+    lines.join("\n") + "\n"
 }
 
 /// The TOML of a profile.

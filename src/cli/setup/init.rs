@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 3;
 ///
 /// With --profile, also writes the parameters of the profile, and its login as a `reauth` method. A
 /// parameter that is not given by --with is read from a file beside the configuration, such as
-/// vault.secret_id. Asks for the URL of the server on a terminal. Never overwrites a file: if the configuration file
+/// `vault.secret_id`. Asks for the URL of the server on a terminal. Never overwrites a file: if the configuration file
 /// exists and defines nothing yet, as after the installation of a package, writes conf.d/server.toml.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Init {

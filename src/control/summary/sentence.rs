@@ -225,7 +225,7 @@ impl Sentence {
             ),
             (State::Retrying | State::Alive, None) => self.text("is alive"),
             (State::Retrying | State::Alive, Some(_)) => {
-                self.expiry(token, ["expires at", "is assumed to expire at", "does not expire"])
+                self.expiry(token, ["expires at", "is assumed to expire at", "does not expire"]);
             }
         }
     }

@@ -276,7 +276,7 @@ async fn serve(
 }
 
 /// Head and body of the next request; `None` at the end of the connection.
-async fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
+pub(super) async fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
     let mut text = String::new();
     loop {
         let mut chunk = [0; 4_096];
