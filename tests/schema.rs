@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use tokenkeep::profile::BUILTIN;
 use tokenkeep::settings::{json_schema, load};
 
 const CONFIGURATION: &str = include_str!("../config/tokenkeep.toml");
@@ -90,7 +91,8 @@ fn refused(value: &Value, schema: &Value, path: &str, all: &mut Vec<String>) {
         let named = Some(&schema["additionalProperties"]).filter(|schema| schema.is_object());
         match schema["properties"].get(key).or(named) {
             Some(schema) => refused(value, schema, &path, all),
-            None => all.push(path),
+            None if schema["additionalProperties"] == false => all.push(path),
+            None => {}
         }
     }
 }
@@ -134,11 +136,39 @@ fn typing_errors_are_rejected_by_the_schema_and_by_loading() {
         ("[reauth.r]\ncommand = []", "reauth.r.command"),
         ("[reauth.r]\ncommand = [5]", "reauth.r.command"),
         ("[token]\nserver = \"s\"", "token.server"),
+        ("[token.t]\nrefresh = \"/f\"", "token.t.refresh"),
+        ("[token.t.refresh]\nfiel = \"/f\"", "token.t.refresh.fiel"),
+        ("[server.s]\nwith = { a = 5 }", "server.s.with.a"),
+        ("[server.s]\nwith = { a = { fiel = \"/f\" } }", "server.s.with.a.fiel"),
+        ("[reauth.r]\nlogin = \"yes\"", "reauth.r.login"),
+        ("[profile.p]\nunti = \"s\"", "profile.p.unti"),
+        ("[profile.p]\nunit = \"seconds\"", "profile.p.unit"),
+        ("[profile.p]\nassume = 20", "profile.p.assume"),
+        ("[profile.p]\nrequest = \"GET s\"", "profile.p.request"),
+        ("[profile.p]\nbasic = [\"a\", \"b\", \"c\"]", "profile.p.basic"),
+        ("[profile.p.query]\nrequest = 5", "profile.p.query.request"),
+        ("[profile.p.query]\nlife = 5", "profile.p.query.life"),
+        ("[profile.p.query.query]\na = 5", "profile.p.query.query.a"),
+        ("[profile.p.query]\nalive = { means = \"expired\" }", "profile.p.query.alive.means"),
+        ("[profile.p]\ndead = [{ status = 99 }]", "profile.p.dead.status"),
+        ("[profile.p]\ndead = [{ means = \"throttled\" }]", "profile.p.dead.means"),
     ] {
         assert_eq!(faults(text), [path], "{text}");
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("tokenkeep.toml");
         fs::write(&file, text).expect("room");
         assert!(load(Path::new(&file), std::iter::empty()).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn schema_accepts_every_shipped_profile() {
+    let contributed = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/profiles");
+    let contributed = fs::read_dir(contributed).expect("the folder");
+    let contributed = contributed.map(|entry| fs::read_to_string(entry.expect("a file").path()));
+    let contributed = contributed.map(|text| text.expect("a profile"));
+    let built_in = BUILTIN.iter().map(|built_in| built_in.toml.to_owned());
+    for text in built_in.chain(contributed) {
+        assert_eq!(faults(&text), [""; 0], "{text}");
     }
 }

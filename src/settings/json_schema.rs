@@ -141,7 +141,7 @@ fn profile_value(content: Content) -> Map<String, Value> {
         Content::Pair => json!({ "type": "array", "items": text, "maxItems": 2 }),
         Content::Texts => json!({ "type": "object", "additionalProperties": text }),
         Content::Json | Content::Call | Content::Rule(_) | Content::Rules(_) => {
-            json!({ "type": "object", "additionalProperties": {} })
+            json!({ "type": "object" })
         }
     })
 }

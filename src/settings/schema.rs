@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::lifecycle::{Renewal, Schedule};
+use crate::profile::keys;
 
 use super::model::LogFormat;
 
@@ -280,6 +281,9 @@ pub(super) fn tables_with_key(name: &str) -> Vec<String> {
             Shape::Named(keys) if find(keys, name).is_some() => {
                 homes.push(format!("[{}.NAME]", field.name));
             }
+            Shape::Profiles if keys::PROFILE.iter().any(|key| key.name == name) => {
+                homes.push(format!("[{}.NAME]", field.name));
+            }
             _ => {}
         }
     }
@@ -304,7 +308,18 @@ pub(super) fn kinds_of_key(name: &str) -> Vec<Kind> {
 
 /// Whether a key or table is called `name`.
 pub(super) fn is_schema_name(name: &str) -> bool {
-    find(ROOT, name).is_some() || !kinds_of_key(name).is_empty()
+    let mut of_profiles = keys::PROFILE.iter().chain(keys::CALL).chain(keys::DEATH);
+    find(ROOT, name).is_some()
+        || name == PARAMETERS.name
+        || !kinds_of_key(name).is_empty()
+        || of_profiles.any(|key| key.name == name)
+}
+
+/// Whether `name` is a key of profiles whose value is a place or a word, so that nobody expects a
+/// secret there.
+pub(super) fn is_harmless_in_profiles(name: &str) -> bool {
+    ["assume", "at", "endless", "life", "means", "once", "status", "unit", "without"]
+        .contains(&name)
 }
 
 /// Whether a key of this name suggests that its value is a secret.

@@ -7,7 +7,7 @@ use crate::lifecycle::Renewal;
 use crate::profile::{self, BUILTIN, Profile, ProfileError, ProfileErrorKind};
 use crate::secret::looks_secret;
 use crate::similarity::suggest;
-use crate::text::shortened;
+use crate::text::{format_duration, shortened};
 
 use super::super::finding::{ConfigErrorKind, WarningKind};
 use super::super::key_positions::join;
@@ -18,7 +18,7 @@ use super::super::suggestions::where_secrets_belong;
 use super::{Validator, chosen};
 
 /// The API that is spoken without a profile.
-pub(super) const NATIVE: &str = "sarus";
+const NATIVE: &str = "sarus";
 
 impl Validator<'_> {
     /// The valid ones of the configured profiles.
@@ -36,7 +36,14 @@ impl Validator<'_> {
                 Ok(profile) => profiles
                     .push(ConfiguredProfile { profile: Arc::new(profile), table: table.clone() }),
                 Err(errors) => {
-                    for error in errors {
+                    let is_built_in = profile::builtin(name).is_some();
+                    for mut error in errors {
+                        if is_built_in && error.kind == ProfileErrorKind::Missing {
+                            error.remedy += &format!(
+                                "; [{path}] replaces the built-in profile as a whole: copy that \
+                                 from `tokenkeep profile {name}`"
+                            );
+                        }
                         self.profile_error(&path, error);
                     }
                 }
@@ -160,21 +167,28 @@ impl Validator<'_> {
         }
     }
 
+    /// Whether the server in `table` is meant to need no profile.
+    pub(super) fn is_native(&self, table: &str, raw: &RawServer) -> bool {
+        match &raw.profile {
+            Some(name) => name == NATIVE,
+            None => !self.is_present(table, "profile"),
+        }
+    }
+
     /// Checks that a server has the parameters of its profile, and no others. Those of `login` may
     /// be in the `[reauth.NAME]` as well.
     pub(super) fn check_server_parameters(&mut self, server: &Server, raw: &RawServer) {
         let table = join("server", &server.name);
         let Some(profile) = &server.profile else {
-            // Another profile is named, and has errors.
-            let is_native = raw.profile.as_deref().is_none_or(|name| name == NATIVE);
-            if is_native && self.is_present(&table, "with") && !self.is_present(&table, "profile") {
-                let message = format!("`{}` has no effect without `profile`", join(&table, "with"));
-                let remedy = "add profile = \"NAME\", or remove it";
-                self.error((&table, "with"), ConfigErrorKind::Conflict, message, remedy);
-            } else if is_native && self.is_present(&table, "with") {
-                let message =
-                    format!("`{}` has no effect: the API has no parameters", join(&table, "with"));
-                let remedy = "remove it; an API key belongs into a [reauth.NAME]";
+            if self.is_present(&table, "with") && self.is_native(&table, raw) {
+                let key = join(&table, "with");
+                let (message, remedy) = if raw.profile.is_none() {
+                    let remedy = "add profile = \"NAME\", or remove it";
+                    (format!("`{key}` has no effect without `profile`"), remedy)
+                } else {
+                    let remedy = "remove it; an API key belongs into a [reauth.NAME]";
+                    (format!("`{key}` has no effect: the API has no parameters"), remedy)
+                };
                 self.error((&table, "with"), ConfigErrorKind::Conflict, message, remedy);
             }
             return;
@@ -252,7 +266,7 @@ impl Validator<'_> {
             format!(
                 "[{table}] reports no life of a token: {} is assumed after each success, and \
                  renewal cannot be proven",
-                crate::duration::show(assumed)
+                format_duration(assumed)
             ),
             "make sure that `assume` of the profile is not longer than the shortest life, and that \
              the check renews the token",

@@ -12,7 +12,7 @@ use super::super::model::{
 use super::super::raw::Raw;
 use super::Validator;
 use super::env_file::{folder_of_tokens, named_files};
-use super::profile::{NATIVE, add};
+use super::profile::add;
 
 /// A server, with a login that its tokens use.
 struct Login<'a> {
@@ -37,9 +37,7 @@ impl Validator<'_> {
             inventories.map(|inventory| ("inventory", &inventory.name, &inventory.keep_alive));
         for (section, name, keep_alive) in tokens.chain(inventories) {
             let Some(server) = servers.get(keep_alive.server.as_str()).copied() else { continue };
-            // A profile with errors.
-            let named = raw.server.get(&server.name).and_then(|raw| raw.profile.as_deref());
-            if server.profile.is_none() && named.is_some_and(|name| name != NATIVE) {
+            if !self.is_understood(server, raw) {
                 continue;
             }
             used.insert(server.name.as_str());
@@ -55,11 +53,19 @@ impl Validator<'_> {
             self.warn_assumed(servers[name]);
         }
         for token in &settings.tokens {
-            if let Some(server) = servers.get(token.keep_alive.server.as_str()) {
-                self.check_refresh(token, server, raw);
+            if let Some(server) = servers.get(token.keep_alive.server.as_str())
+                && self.is_understood(server, raw)
+            {
+                self.check_refresh(token, server);
             }
         }
         self.reject_shared_refresh_tokens(settings);
+    }
+
+    /// Whether the profile of a server has no errors, or it needs none.
+    fn is_understood(&self, server: &Server, raw: &Raw) -> bool {
+        let is_native = |raw| self.is_native(&join("server", &server.name), raw);
+        server.profile.is_some() || raw.server.get(&server.name).is_some_and(is_native)
     }
 
     fn check_revocation(&mut self, table: &str, keep_alive: &KeepAlive, server: &Server) {
@@ -142,12 +148,11 @@ impl Validator<'_> {
     }
 
     /// Checks that a token has a refresh token if, and only if, it can be used.
-    fn check_refresh(&mut self, token: &Token, server: &Server, raw: &Raw) {
+    fn check_refresh(&mut self, token: &Token, server: &Server) {
         let table = join("token", &token.name);
         let key = join(&table, "refresh");
         let Some(profile) = &server.profile else {
-            let named = raw.server.get(&server.name).and_then(|raw| raw.profile.as_deref());
-            if named.is_none_or(|name| name == NATIVE) && token.refresh.is_some() {
+            if token.refresh.is_some() {
                 let message = format!(
                     "`{key}` has no effect: [{}] has no `profile` with refresh tokens",
                     join("server", &server.name)
