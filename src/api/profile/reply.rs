@@ -218,7 +218,12 @@ fn life(value: &Value, unit: Unit, answered: SystemTime) -> Option<Duration> {
         Unit::Epoch => until(number()? * 1e3, answered),
         Unit::EpochMilliseconds => until(number()?, answered),
         Unit::Rfc3339 => {
-            let time: Timestamp = value.as_str()?.trim().parse().ok()?;
+            let text = value.as_str()?.trim();
+            // A sentinel for "never", and later than the library's last day.
+            if text.starts_with("9999-12-31T") {
+                return Some(ENDLESS);
+            }
+            let time: Timestamp = text.parse().ok()?;
             #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
             until(time.as_millisecond() as f64, answered)
         }
