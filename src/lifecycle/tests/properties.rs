@@ -339,8 +339,9 @@ impl Watched {
             assert_ne!(self.life.token.validity(), Validity::Unknown);
         } else if reason == ReauthReason::Expiring {
             let before = self.life.policy.reauth_before;
-            let expiry = self.life.token.expiry().expect("it lived");
-            let is_late = before.is_some_and(|before| self.life.now + before >= expiry);
+            let expiry = self.life.token.expiry();
+            let is_late = |before| expiry.is_some_and(|expiry| self.life.now + before >= expiry);
+            let is_late = before.is_some_and(is_late);
             let is_lost = self.is_lost && self.life.policy.rotates;
             assert!(is_late || is_lost, "re-auth too early");
             let is_unrenewed = self.life.count("renewal not observed") > 0;
