@@ -94,7 +94,8 @@ pub struct Renewed {
     /// The new value, if the server replaced the one sent. It is set even if the rest of the
     /// response is invalid, because the old value may be dead.
     pub new_value: Option<TokenValue>,
-    /// The new refresh token, if the response names one.
+    /// The new refresh token, if the response names another one than was sent. It is set even if the
+    /// rest of the response is invalid: store it, because the one that was sent may be void.
     pub new_refresh: Option<TokenValue>,
 }
 

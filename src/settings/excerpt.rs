@@ -25,13 +25,19 @@ impl Excerpt {
     /// The excerpt of `line` for `at`, a byte position in it.
     ///
     /// `is_key`: a key or table name begins at `at`, so the rest of the line can be parsed. Before
-    /// `at`, and everywhere if it is false, only words of the schema are shown.
+    /// `at`, except in a header, and everywhere if it is false, only words of the schema are shown.
     pub(super) fn of(line: &str, at: usize, is_key: bool) -> Self {
         let on_char = |at: &usize| line.is_char_boundary(*at);
         let at = (0..=at.min(line.len())).rev().find(on_char).unwrap_or(0);
         let (before, after) = line.split_at(at);
         let mut text = String::new();
-        mask(before, &mut text);
+        // In a header that is TOML, words are names, which are shown after `at` too.
+        let is_header = before.starts_with('[') && !before.contains(['=', '{', '"', '\'']);
+        if is_key && is_header {
+            key(before, &mut text);
+        } else {
+            mask(before, &mut text);
+        }
         let start = text.len();
         let end = if is_key { key(after, &mut text) } else { mask(after, &mut text) };
         text.truncate(text.trim_end().len().max(start));
@@ -168,6 +174,8 @@ fn shown_value(name: &str, value: &str) -> String {
     let is_short = value.chars().count() <= LONGEST_VALUE;
     let may_be_shown = match kinds[..] {
         [] if schema::is_harmless_in_profiles(name) => is_short,
+        // A path, with secrets inside masked.
+        [] if name == "request" => true,
         [] => {
             let is_number = value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
             is_number && !names_a_secret(name)
@@ -215,6 +223,11 @@ mod tests {
             ("schedule = { |jitter = 2, x = 1 }", "schedule = { <jitter> = 2, ***"),
             ("|url = \"http://api.example.net\"", "<url> = \"http://api.example.net\""),
             ("|server = \"sarsu\"", "<server> = \"sarsu\""),
+            ("[profile.desk.|query]", "[profile.desk.<query>]"),
+            (
+                "|request = \"GET v1/auth/token/lookup-self\"",
+                "<request> = \"GET v1/auth/token/lookup-self\"",
+            ),
             ("query = { |life = \"a b\" }", "query = { <life> = \"a b\" }"),
             ("dead = [{ at = 1, |means = \"end\" }]", "dead = [{ at = ***, <means> = \"end\" }]"),
         ] {
@@ -237,6 +250,8 @@ mod tests {
             ("|credential = \"S3CR3T\"", "<credential> = ***"),
             ("|server = \"S3CR3T\"", "<server> = ***"),
             ("|life = \"S3CR3T\"", "<life> = ***"),
+            ("|request = \"GET s/S3CR3T\"", "<request> = "),
+            ("[profile.S3CR3T.|query]", "[profile.***.<query>]"),
             ("|is = \"S3CR3T\"", "<is> = ***"),
             ("|headers = { a = \"S3CR3T\" }", "<headers> = ***"),
             ("|command = [\"/x\", \"S3CR3T\"]", "<command> = ***"),

@@ -356,7 +356,7 @@ fn probable_mistakes_with_profiles_get_warnings() {
     let warning = Setup::new(assumed).warnings().remove(0);
     assert_eq!(warning.0, WarningKind::AssumedLife);
     assert!(
-        warning.1.contains("1m 30s is assumed") && warning.1.contains("cannot be proven"),
+        warning.1.contains("1 min 30 s is assumed") && warning.1.contains("cannot be proven"),
         "{}",
         warning.1
     );

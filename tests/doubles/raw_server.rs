@@ -129,8 +129,8 @@ async fn request(stream: &mut TcpStream) -> io::Result<String> {
         let text = String::from_utf8_lossy(&request);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let lines = head.lines().filter_map(|line| line.split_once(": "));
-            let length = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-            let length = length.last().and_then(|(_, length)| length.parse().ok());
+            let mut length = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+            let length = length.next_back().and_then(|(_, length)| length.parse().ok());
             if body.len() >= length.unwrap_or(0) {
                 return Ok(text.into_owned());
             }

@@ -10,6 +10,7 @@ use tokenkeep::profile::{builtin, parse};
 use tokenkeep::secret::TokenValue;
 use tokenkeep::settings::{Parameter, Server};
 
+use super::server::{Protocol, Reaction, Server as Scripted};
 use super::{AMPLE, SHORT, VALUE, misconfigured, server, unavailable, value};
 use crate::doubles::{RawServer, Script};
 
@@ -229,6 +230,32 @@ async fn rotation_that_was_not_processed_may_be_repeated() {
     let error = unavailable(client.rotate(&refresh(), None, AMPLE).await.outcome);
     assert_eq!(error.no_response, Some("connection refused"));
     assert!(!error.may_have_acted);
+}
+
+#[tokio::test]
+async fn post_on_a_reused_connection_that_ends_is_resent_and_a_rotation_never_reuses_one() {
+    const RESPONSE: &str = r#"{"exp":4102444800,"access_token":"n3w","expires_in":8}"#;
+    let with = [("client_id", "keeper"), ("client_secret", "keeper-secret")];
+    for protocol in Protocol::ALL {
+        let scripted = Scripted::start(protocol, |visit| match (visit.connection, visit.request) {
+            (1, 2) => Reaction::Reset,
+            _ => Reaction::Say(200, RESPONSE),
+        });
+        let scripted = scripted.await;
+        let settings = profiled(scripted.url(), "oauth2", &with);
+        let ca_file = scripted.ca_file().map(ToOwned::to_owned);
+        let client = Client::new(&Server { ca_file, ..settings }).expect("a client");
+        for _ in 0..2 {
+            let queried = client.query(&value(), AMPLE, Connection::Pooled).await;
+            assert!(matches!(queried, Outcome::Alive { .. }), "{protocol:?}: {queried:?}");
+        }
+        assert_eq!(scripted.connections_used(), [1, 1, 2], "{protocol:?}");
+        for _ in 0..2 {
+            let renewed = client.rotate(&refresh(), None, AMPLE).await;
+            assert!(matches!(renewed.outcome, Outcome::Alive { .. }), "{protocol:?}: {renewed:?}");
+        }
+        assert_eq!(scripted.connections_used(), [1, 1, 2, 3, 4], "{protocol:?}");
+    }
 }
 
 #[tokio::test]

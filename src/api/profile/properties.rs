@@ -15,6 +15,7 @@ use super::super::{LoginErrorKind, retry_after};
 use super::{Exchange, ProfileApi, Values, verdict};
 use crate::outcome::{CallError, ENDLESS, Outcome};
 use crate::profile::{BUILTIN, builtin};
+use crate::secret::TokenValue;
 
 /// A token value that inputs may echo. It is a number, so that it can be a lease.
 const TOKEN: &str = "166811474504456455";
@@ -139,7 +140,7 @@ fn check_all(api: &ProfileApi, response: &RawResponse) {
     let renewed = with(api, Endpoint::Renew, response, verdict::renew);
     let is_new = renewed.new_value.is_some() || renewed.new_refresh.is_some();
     assert!(is_success || !is_new, "a new value from {}", response.status);
-    assert_ne!(renewed.new_value.as_ref().map(|value| value.expose()), Some(TOKEN));
+    assert_ne!(renewed.new_value.as_ref().map(TokenValue::expose), Some(TOKEN));
     match with(api, Endpoint::Login, response, verdict::login) {
         Ok(_) => assert!(is_success, "a session from {}", response.status),
         Err(error) => {

@@ -17,7 +17,7 @@ use super::super::{LoginError, LoginErrorKind, NewSession, Renewed};
 use super::Exchange;
 use super::reply::{Accept, Purpose, Reply};
 use crate::outcome::{CallError, ENDLESS, Outcome};
-use crate::profile::{DeathMeaning, DeferralMeaning, Place};
+use crate::profile::{DeathMeaning, DeferralMeaning};
 use crate::secret::{Mistake, TokenValue};
 
 /// A response that reports no success.
@@ -49,21 +49,24 @@ pub(super) fn query(exchange: &Exchange<'_>, response: &RawResponse) -> Outcome 
 /// Interprets a response to `renew`.
 pub(super) fn renew(exchange: &Exchange<'_>, response: &RawResponse) -> Renewed {
     let reply = Reply::of(response);
-    if let Err(failure) = success(exchange, &reply) {
-        return Renewed::failed(failure.error.into());
-    }
-    let (value, outcome) = match (new_value(exchange, &reply), life(exchange, &reply)) {
-        (Err(failure), _) => (None, failure.error.into()),
+    let read =
+        success(exchange, &reply).map(|()| (new_value(exchange, &reply), life(exchange, &reply)));
+    let (value, mut outcome) = match read {
+        Err(failure) | Ok((Err(failure), _)) => (None, failure.error.into()),
         // A new value is kept even if the life beside it is invalid: the old one may be dead.
-        (Ok(value), Ok(remaining)) => (value, Outcome::Alive { remaining }),
-        (Ok(value), Err(failure)) => (value, failure.error.into()),
+        Ok((Ok(value), Ok(remaining))) => (value, Outcome::Alive { remaining }),
+        Ok((Ok(value), Err(failure))) => (value, failure.error.into()),
     };
+    let refresh = new_refresh(exchange, &reply);
+    if let (Some(_), Outcome::Unavailable(fault)) = (&refresh, &mut outcome) {
+        // The refresh token that counts is known, so that nothing is lost.
+        fault.may_have_acted = false;
+    }
     let values = exchange.values;
     Renewed {
         outcome,
         new_value: value.filter(|value| Some(value.expose()) != values.token),
-        new_refresh: new_refresh(exchange, &reply)
-            .filter(|value| Some(value.expose()) != values.refresh),
+        new_refresh: refresh.filter(|value| Some(value.expose()) != values.refresh),
     }
 }
 
@@ -107,7 +110,8 @@ pub(super) fn login(
     match value {
         Ok(value) => Ok(NewSession { value, refresh: new_refresh(exchange, &reply) }),
         Err(reason) => {
-            let is_own = reply.is_object() || !matches!(place, Some(Place::Body(_)));
+            // A page of a proxy or a portal is no response of the API.
+            let is_own = reply.is_object();
             let kind = if is_own { LoginErrorKind::Useless } else { LoginErrorKind::Unavailable };
             let fault = unusable(exchange, &reply, "value", &reason).error.fault;
             Err(LoginError { kind, fault })
@@ -201,10 +205,11 @@ fn new_value(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<Option<TokenV
     value.map(Some).map_err(|reason| unusable(exchange, reply, "value", &reason))
 }
 
-/// The refresh token that a success names. One that cannot be used is none: the value counts.
+/// The refresh token that a 2xx names, whatever else the response says: the one that was sent may be
+/// void now. One that cannot be used is none.
 fn new_refresh(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Option<TokenValue> {
-    let place = exchange.call.refresh.as_ref()?;
-    TokenValue::parse(&reply.text_at(place, Accept::Whole)?).ok()
+    let place = exchange.call.refresh.as_ref().filter(|_| reply.response.status / 100 == 2)?;
+    TokenValue::parse(&reply.text_at(place, Accept::Beginning)?).ok()
 }
 
 /// A value that is certainly a token's.

@@ -7,7 +7,7 @@ use crate::lifecycle::Renewal;
 use crate::profile::{self, BUILTIN, Profile, ProfileError, ProfileErrorKind};
 use crate::secret::looks_secret;
 use crate::similarity::suggest;
-use crate::text::shortened;
+use crate::text::{format_duration, shortened};
 
 use super::super::finding::{ConfigErrorKind, WarningKind};
 use super::super::key_positions::join;
@@ -259,7 +259,7 @@ impl Validator<'_> {
             format!(
                 "[{table}] reports no life of a token: {} is assumed after each success, and \
                  renewal cannot be proven",
-                crate::duration::show(assumed)
+                format_duration(assumed)
             ),
             "make sure that `assume` of the profile is not longer than the shortest life, and that \
              the check renews the token",

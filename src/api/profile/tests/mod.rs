@@ -1,5 +1,5 @@
 //! Interpretation of responses by the built-in profiles. The bodies are those of real servers,
-//! shortened: OpenBao 2.7, oidc-provider 9.13, etcd 3.4 and Zabbix 6.0.
+//! shortened: `OpenBao` 2.7, oidc-provider 9.13, etcd 3.4 and Zabbix 6.0.
 
 #![expect(clippy::needless_pass_by_value, reason = "hand-made answers read better unborrowed")]
 
@@ -43,7 +43,7 @@ const FOREIGN: [&str; 8] = [
 
 /// An API, and the values that its requests are sent with.
 struct Api {
-    api: ProfileApi,
+    described: ProfileApi,
     token: &'static str,
     refresh: Option<&'static str>,
 }
@@ -64,8 +64,8 @@ impl Api {
         let parameters = ["secret_id", "client_secret", "password", "api_key"];
         let parameters = parameters.map(|name| (name.to_owned(), SecretString::from(PASSWORD)));
         let base = "http://127.0.0.1/".parse().expect("a URL");
-        let api = ProfileApi { profile, base, parameters: parameters.into() };
-        Self { api, token: TOKEN, refresh: None }
+        let described = ProfileApi { profile, base, parameters: parameters.into() };
+        Self { described, token: TOKEN, refresh: None }
     }
 
     fn read<T>(
@@ -75,9 +75,10 @@ impl Api {
         read: fn(&Exchange<'_>, &RawResponse) -> T,
     ) -> T {
         let token = (endpoint != Endpoint::Login).then_some(self.token);
-        let values = Values { refresh: self.refresh, ..self.api.values(token) };
+        let values = Values { refresh: self.refresh, ..self.described.values(token) };
         let secrets = values.secrets();
-        let exchange = self.api.exchange(endpoint, &values, "main", &secrets).expect("a call");
+        let exchange =
+            self.described.exchange(endpoint, &values, "main", &secrets).expect("a call");
         read(&exchange, &response)
     }
 

@@ -93,7 +93,21 @@ fn new_refresh_token_is_kept_even_if_the_rest_of_the_response_is_invalid() {
         let renewed = oauth2().renew(200, &body);
         assert_eq!(kind(&renewed.outcome), "unavailable", "{body}");
         assert_eq!(renewed.new_refresh.expect("kept").expose(), "next-refresh");
-        assert!(fault(renewed.outcome).may_have_acted, "{body}");
+        assert!(!fault(renewed.outcome).may_have_acted, "nothing is lost: {body}");
+    }
+    let body = json!({ "access_token": "next", "expires_in": 8, "refresh_token": "next-refresh" });
+    let renewed = oauth2().renew(200, format!("{body}\nX-Trailer: 1"));
+    assert_eq!(kind(&renewed.outcome), "unavailable");
+    assert_eq!(renewed.new_refresh.expect("kept").expose(), "next-refresh");
+    assert_eq!(oauth2().renew(400, &body).new_refresh, None, "an error names none");
+}
+
+#[test]
+fn renewal_without_its_values_may_have_acted() {
+    for body in [json!({ "access_token": "next" }), json!({ "expires_in": 8 }), json!({})] {
+        let outcome = oauth2().renew(200, &body).outcome;
+        assert_eq!(kind(&outcome), "unavailable", "{body}");
+        assert!(fault(outcome).may_have_acted, "{body}");
     }
 }
 

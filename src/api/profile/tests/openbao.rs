@@ -1,4 +1,4 @@
-//! Vault and OpenBao.
+//! Vault and `OpenBao`.
 
 use serde_json::json;
 

@@ -185,6 +185,21 @@ fn expiry_in_the_far_future_is_the_longest_life() {
 }
 
 #[test]
+fn page_without_the_cookie_of_a_session_is_no_login() {
+    let api = Api::written(
+        r#"
+        [profile.p]
+        unit = "s"
+        query = { request = "GET x/{token}", life = "life" }
+        login = { request = "POST login", value = "cookie api" }
+        "#,
+    );
+    assert_eq!(api.login_fails(200, "<html>Welcome</html>"), LoginErrorKind::Unavailable);
+    assert_eq!(api.login_fails(200, ""), LoginErrorKind::Unavailable);
+    assert_eq!(api.login_fails(200, json!({ "user": "ann" })), LoginErrorKind::Useless);
+}
+
+#[test]
 fn assumed_life_needs_a_response_with_content_or_none_at_all() {
     let api = Api::written(
         r#"
