@@ -36,6 +36,7 @@ const BOOTS: &str = "BootsPostponeNothing";
 const FREE: &str = "InconclusiveIsFree";
 const KEPT: &str = "NothingIsKept";
 const OUTAGES: &str = "OutagesAreReal";
+const SPENT: &str = "NothingIsSpentTwice";
 
 const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -323,6 +324,62 @@ const MUTANTS: &[Mutant] = &[
         text: "            if self.own_failures.len() < asked {\n                return BreakerChange::None;\n            }",
         becomes: "",
         caught_by: &[OUTAGES],
+    },
+    Mutant {
+        name: "a renewal whose response was lost is repeated at once",
+        file: "src/lifecycle/rotation.rs",
+        text: "        self.token.held_until = Some(held_until);\n",
+        becomes: "        self.token.held_until = Some(self.now);\n        let held_until = self.now;\n",
+        caught_by: &[SPENT],
+    },
+    Mutant {
+        name: "a renewal is repeated again and again in the last room",
+        file: "src/lifecycle/rotation.rs",
+        text: "if self.now < last { last } else { reading.expiry() }",
+        becomes: "last",
+        caught_by: &[SPENT],
+    },
+    Mutant {
+        name: "a recovery brings a held renewal forward",
+        file: "src/lifecycle/token.rs",
+        text: "        let now = self.not_held(now);\n",
+        becomes: "",
+        caught_by: &[SPENT],
+    },
+    Mutant {
+        name: "only the value whose response was lost is held",
+        file: "src/lifecycle/rotation.rs",
+        text: "        self.token.due = self.token.due.max(held_until);\n",
+        becomes: "",
+        caught_by: &[SPENT],
+    },
+    Mutant {
+        name: "the loss of a response that is not waited for any more holds nothing",
+        file: "src/lifecycle/check_result.rs",
+        text: "                    self.hold_renewal();\n                }\n            }\n            Some(InFlight::Reauth",
+        becomes: "                }\n            }\n            Some(InFlight::Reauth",
+        caught_by: &[SPENT],
+    },
+    Mutant {
+        name: "a new value of a login waits like the old one",
+        file: "src/lifecycle/reauth.rs",
+        text: "self.token.held_until = self.token.held_until.map(|_| self.now);",
+        becomes: "",
+        caught_by: &[RECOVERY, OUTAGES],
+    },
+    Mutant {
+        name: "the first 401 for a new refresh token is believed",
+        file: "src/lifecycle/rotation.rs",
+        text: "        if let Task::ConfirmRejection { .. } = self.token.task {\n            self.token.task = Task::Check;\n        }\n",
+        becomes: "",
+        caught_by: &[SAID_ONCE, LOGINS],
+    },
+    Mutant {
+        name: "a token without a value is believed to be alive by a renewal that names none",
+        file: "src/lifecycle/check_result.rs",
+        text: "            return self.not_rotated(result.outcome, rejected);\n",
+        becomes: "            let _ = rejected;\n",
+        caught_by: &[SAID_ONCE, LOGINS],
     },
 ];
 

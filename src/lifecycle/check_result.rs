@@ -192,7 +192,11 @@ impl Transition<'_> {
             self.token.short_readings = self.token.short_readings.saturating_add(1);
         }
         self.plan_check(&reading);
+        let full_ms = self.token.life_ms;
         let renewed = earlier.and_then(|earlier| self.evaluate_renewal(task, &earlier, &reading));
+        if renewed == Some(true) {
+            self.expedite_if_capped(full_ms, &reading);
+        }
         match renewed {
             // Whether queries renew is still open, and there may be no time to find out.
             None => self.token.renew_refused = false,

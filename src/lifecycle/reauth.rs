@@ -33,8 +33,9 @@ impl Transition<'_> {
         self.token.in_flight = None;
         let duration_ms = whole_millis(end.duration);
         // No check runs during an attempt, so an unknown value came from the source since it
-        // started, perhaps written by the attempt itself. A changed source has priority.
-        if self.token.validity == Validity::Unknown {
+        // started, perhaps written by the attempt itself. A changed source has priority. The
+        // exception is a value whose first renewal is held.
+        if self.token.validity == Validity::Unknown && self.token.held_until.is_none() {
             return self.superseded(attempt, duration_ms, end.result);
         }
         match end.result {
@@ -43,7 +44,7 @@ impl Transition<'_> {
                 self.token.held_until = self.token.held_until.map(|_| self.now);
                 let obtained = Some((PendingReauth { attempt, duration_ms }, stored));
                 self.token.candidate = Some(Candidate::new(self.now, obtained));
-                if !matches!(self.token.validity, Validity::Alive(_) | Validity::Unverified(_)) {
+                if !self.token.may_be_alive() {
                     self.promote_candidate();
                 }
             }
@@ -90,7 +91,13 @@ impl Transition<'_> {
                     self.token.early_reauth_at.map(|early| early.max(not_before));
                 self.token.early_reauth_at
             }
-            Validity::Unknown => None,
+            Validity::Unknown => {
+                if self.token.held_until.is_some() {
+                    let allowed = self.next_attempt_at().map(|at| at.max(not_before));
+                    self.token.early_reauth_at = allowed;
+                }
+                self.token.early_reauth_at
+            }
             // A refresh token that came meanwhile is tried first.
             Validity::Missing | Validity::Expired | Validity::Rejected if self.may_rotate() => None,
             Validity::Missing | Validity::Expired | Validity::Rejected => {
@@ -107,6 +114,12 @@ impl Transition<'_> {
     pub(super) fn plan_early_reauth(&mut self, reading: &Reading) {
         let wanted = self.token.doubts >= DOUBTS_TO_CONCLUDE || self.token.held_until.is_some();
         self.token.early_reauth_at = if wanted { self.early_reauth(reading) } else { None };
+    }
+
+    /// When the budget permits an attempt; `None` without a `reauth` method.
+    pub(super) fn next_attempt_at(&self) -> Option<Moment> {
+        let policy = self.context.policy.reauth?;
+        Some(self.token.budget.next_attempt_at(&policy, self.now))
     }
 
     /// Whether a renewal without a value is planned, which precedes an attempt.

@@ -165,9 +165,11 @@ impl Transition<'_> {
     }
 
     /// No permitted call moved the expiry. In case something does, what is left now counts as a
-    /// full life for the next readings.
+    /// full life for the next readings. If a login is wanted by now, there is no time for these.
     pub(super) fn renewal_not_observed(&mut self, reading: &Reading) {
-        self.token.doubts = (self.token.doubts + 1).min(DOUBTS_TO_CONCLUDE);
+        let is_late = self.early_reauth_wanted(reading).is_some_and(|wanted| wanted <= self.now);
+        let doubts = if is_late { DOUBTS_TO_CONCLUDE } else { self.token.doubts + 1 };
+        self.token.doubts = doubts.min(DOUBTS_TO_CONCLUDE);
         if self.token.doubts < DOUBTS_TO_CONCLUDE {
             self.token.proven = false;
             let known = self.token.life_ms.min(SHORTEST_JUDGED_MS);
@@ -178,6 +180,14 @@ impl Transition<'_> {
             self.notify(Notice::RenewalNotObserved { dies_in_ms: self.ms_until(reading.expiry()) });
         }
         self.plan_early_reauth(reading);
+    }
+
+    /// The renewal moved the expiry by less than before: the server may have a limit for the life of
+    /// the session, beyond which nothing moves it.
+    pub(super) fn expedite_if_capped(&mut self, full_ms: u64, reading: &Reading) {
+        if self.token.proven && reading.remaining_ms < full_ms - full_ms / 10 {
+            self.expedite_verdict(reading);
+        }
     }
 
     /// If early re-authentication is configured, it must be known by then whether the token can be

@@ -53,8 +53,9 @@ impl Transition<'_> {
             candidate.suspected = false;
         }
         self.token.expedite_retries(self.now);
-        if let Some(reading) = self.token.reading() {
-            self.plan_early_reauth(&reading);
+        match self.token.reading() {
+            Some(reading) => self.plan_early_reauth(&reading),
+            None => self.token.early_reauth_at = None,
         }
     }
 
@@ -101,6 +102,8 @@ impl Transition<'_> {
                 let last = Moment::from_millis(expiry.saturating_sub(whole_millis(room)));
                 if self.now < last { last } else { reading.expiry() }
             }
+            // How much there is to lose is not known. A slow server may still be at work.
+            _ if self.is_life_unknown() => self.now + self.context.policy.timeout,
             _ => self.now,
         };
         self.token.held_until = Some(held_until);
@@ -108,8 +111,18 @@ impl Transition<'_> {
         if let Some(candidate) = &mut self.token.candidate {
             candidate.due = candidate.due.max(held_until);
         }
-        if let Some(reading) = self.token.reading() {
-            self.plan_early_reauth(&reading);
+        match self.token.reading() {
+            Some(reading) => self.plan_early_reauth(&reading),
+            // A login whose value is being verified is not repeated before that has failed.
+            None if self.token.may_be_alive() && self.token.pending_reauth.is_none() => {
+                self.token.early_reauth_at = self.next_attempt_at();
+            }
+            None => {}
         }
+    }
+
+    /// Whether the value may be alive, and no response of this boot tells for how long.
+    fn is_life_unknown(&self) -> bool {
+        self.token.validity == Validity::Unknown || self.token.is_from_earlier_boot()
     }
 }

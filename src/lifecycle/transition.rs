@@ -193,8 +193,10 @@ impl Transition<'_> {
             _ if requested == Some(PendingRequest::Reauth) => ReauthReason::Requested,
             Validity::Rejected => ReauthReason::Rejected,
             Validity::Missing => ReauthReason::Missing,
-            Validity::Alive(_) | Validity::Unverified(_) => ReauthReason::Expiring,
-            Validity::Expired | Validity::Unknown => ReauthReason::Expired,
+            Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => {
+                ReauthReason::Expiring
+            }
+            Validity::Expired => ReauthReason::Expired,
         };
         let attempt = self.token.budget.start_attempt(&reauth, self.now);
         self.token.in_flight = Some(InFlight::Reauth(attempt));

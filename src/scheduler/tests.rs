@@ -6,6 +6,7 @@
 mod changes;
 mod memory;
 mod reauth;
+mod rotation;
 mod server_health;
 
 use std::num::NonZeroU32;

@@ -50,6 +50,7 @@ mod printable;
 mod probe;
 mod process;
 mod profile_commands;
+mod profile_logins;
 mod reauth;
 mod reauth_budget;
 mod reauth_budget_restore;

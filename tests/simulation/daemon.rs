@@ -219,7 +219,7 @@ impl World {
         if inconclusive {
             self.check_that_it_was_free(subject, failures)?;
         }
-        if at_server {
+        if at_server && expected {
             self.watch_outage(server)?;
         }
         if std::mem::take(&mut self.subjects[subject].look_again) {

@@ -427,7 +427,9 @@ impl World {
         for server in 0..self.servers.len() {
             let limits = self.plan.servers[server].limits;
             let slack = 2 * self.plan.tick + SECOND.div_ceil(u64::from(limits.rate_limit.get()));
+            // An action that is about to be cancelled may be the probe.
             if self.watch.limits.in_flight(server) == 0
+                && self.cancelled.is_empty()
                 && self.watch.outages.is_probed_too_seldom(self.now, server, slack)
                 && let Some(owed) = (0..self.subjects.len())
                     .filter(|subject| self.subjects[*subject].server == server)

@@ -24,6 +24,7 @@ use crate::secret::TokenValue;
 use crate::settings::Source;
 use crate::store::{CompanionWriter, StoredCompanion, WriteReceipt};
 use crate::time::Moment;
+use crate::token_source::SourceWarning;
 
 /// Where the refresh token of a token comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +54,8 @@ pub(crate) enum CompanionEvent {
     Unsaved { error: String },
     /// The server refuses it, while the value lives.
     Refused(CallError),
-    /// Its source holds a new one.
-    NewInSource,
+    /// Its source was read: whether it holds a new one, and warnings about the source.
+    SourceRead { is_new: bool, warnings: Vec<SourceWarning> },
 }
 
 /// The companions of all tokens, by the names of these.
@@ -249,7 +250,7 @@ impl HeldCompanion {
     }
 
     /// The source was read, and holds this, or nothing usable. Returns whether that is a refresh
-    /// token that was not known. A row that it supersedes is deleted.
+    /// token that was not known, unless this is the first read. A row that it supersedes is deleted.
     pub(crate) fn note_source(&mut self, in_source: Option<TokenValue>) -> bool {
         let in_source = in_source.map(|value| (self.fingerprint(&value), value));
         let is_new = self.state.set_in_source(in_source);

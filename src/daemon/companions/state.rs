@@ -25,6 +25,10 @@ pub(crate) struct CompanionState {
     refused: Option<u64>,
     /// There may be a row in the database.
     has_row: bool,
+    /// The source was read.
+    was_read: bool,
+    /// A warning about the source was reported.
+    is_warned: bool,
     /// The last error of storing it that was reported.
     reported: Option<String>,
 }
@@ -107,13 +111,14 @@ impl CompanionState {
         self.forget_oldest();
     }
 
-    /// The source holds this. Returns whether that is a refresh token that was not known.
+    /// The source holds this. Returns whether that is a refresh token that was not known, unless the
+    /// source was not read before.
     pub(super) fn set_in_source(&mut self, in_source: Option<(u64, TokenValue)>) -> bool {
         let is_new = in_source
             .as_ref()
             .is_some_and(|(fingerprint, _)| !self.fingerprints().contains(fingerprint));
         self.in_source = in_source;
-        is_new
+        std::mem::replace(&mut self.was_read, true) && is_new
     }
 
     /// Forgets a successor that the source supersedes. Returns whether it may have a row.
@@ -207,6 +212,11 @@ impl CompanionState {
             successor.place = Place::Database;
         }
         self.has_row = true;
+    }
+
+    /// Whether there are warnings about the source. Returns whether there were.
+    pub(crate) const fn set_warned(&mut self, on: bool) -> bool {
+        std::mem::replace(&mut self.is_warned, on)
     }
 
     /// An error of storing the successor is to be reported. Returns whether it is another one than

@@ -107,7 +107,7 @@ fn session_without_a_refresh_token_voids_the_one_before_until_the_source_changes
 fn new_refresh_token_in_the_source_is_news_and_an_own_write_is_not() {
     let companions = with(&["a"]);
     let mut a = held(&companions, "a");
-    assert!(a.note_source(Some(value("r-1"))));
+    assert!(!a.note_source(Some(value("r-1"))), "it is the first");
     assert!(!a.note_source(Some(value("r-1"))));
     a.replace(Some(&value("r-1")), Some(value("r-2")));
     for source in [Some("r-2"), Some("r-1"), None] {

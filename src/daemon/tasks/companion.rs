@@ -21,7 +21,7 @@ use crate::daemon::tokens::{WriteOutcome, read_source};
 use crate::outcome::{CallError, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Source;
-use crate::token_source::{DISK_TIMEOUT, PersistError, describe};
+use crate::token_source::{DISK_TIMEOUT, PersistError, SourceWarning, describe};
 
 /// Pauses between attempts to store a refresh token.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -29,6 +29,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// The least time that a write gets, however short the life of the value is.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether the source holds a refresh token that was not known, with warnings about the source; or
+/// why it holds none.
+type SourceRead = Result<(bool, Vec<SourceWarning>), String>;
 
 /// What a task needs to read and store a refresh token.
 #[derive(Debug, Clone)]
@@ -59,18 +63,16 @@ impl CompanionAccess {
         Arc::clone(&self.companion).hold().await
     }
 
-    /// Reads the source. Returns whether it holds a refresh token that was not known.
+    /// Reads the source. Returns whether it holds a refresh token that was not known, and warnings
+    /// about the source.
     ///
     /// # Errors
     ///
     /// If the disk does not respond; otherwise, with `Ok(Err(..))`, why there is none.
-    pub(super) async fn read(
-        &self,
-        held: &mut HeldCompanion,
-    ) -> Result<Result<bool, String>, CallError> {
+    pub(super) async fn read(&self, held: &mut HeldCompanion) -> Result<SourceRead, CallError> {
         let source = match &self.source {
             Some(CompanionSource::Line(value)) => {
-                return Ok(Ok(held.note_source(Some(value.clone()))));
+                return Ok(Ok((held.note_source(Some(value.clone())), Vec::new())));
             }
             Some(CompanionSource::Own(source)) => source.clone(),
             None => return Ok(Err("the token was removed".to_owned())),
@@ -78,7 +80,7 @@ impl CompanionAccess {
         let described = describe(&source);
         let read = with_disk_timeout(blocking_among(&DISK, move || read_source(&source))).await;
         match read {
-            Some(Ok(found)) => Ok(Ok(held.note_source(Some(found.value)))),
+            Some(Ok(found)) => Ok(Ok((held.note_source(Some(found.value)), found.warnings))),
             Some(Err(error)) => {
                 held.note_source(None);
                 Ok(Err(error.to_string()))
@@ -261,10 +263,19 @@ pub(super) async fn keep_storing(access: CompanionAccess) -> Completion {
     Completion::Companion(report, None)
 }
 
-/// The file of a refresh token may have changed: reports a new one.
+/// The source of a refresh token was not read yet, or may have changed: reports a new refresh token,
+/// and warnings about the source.
 pub(super) async fn check_source(access: CompanionAccess) -> Completion {
     let mut held = access.hold().await;
-    let is_new = matches!(access.read(&mut held).await, Ok(Ok(true)));
-    let report = is_new.then(|| access.report(CompanionEvent::NewInSource));
+    let report = match access.read(&mut held).await {
+        Ok(Ok((is_new, mut warnings))) => {
+            if held.state().set_warned(!warnings.is_empty()) {
+                warnings.clear();
+            }
+            let is_news = is_new || !warnings.is_empty();
+            is_news.then(|| access.report(CompanionEvent::SourceRead { is_new, warnings }))
+        }
+        Ok(Err(_)) | Err(_) => None,
+    };
     Completion::Companion(report, None)
 }

@@ -102,9 +102,11 @@ pub(super) async fn store_in_state_dir(
 pub(crate) fn remove_stale_temporary_files(settings: &Arc<Settings>) {
     let settings = Arc::clone(settings);
     drop(spawn_blocking(move || {
-        let files = settings.tokens.iter().filter_map(|token| match &token.source {
+        let sources =
+            settings.tokens.iter().flat_map(|token| [Some(&token.source), token.refresh.as_ref()]);
+        let files = sources.flatten().filter_map(|source| match source {
             Source::File(path) => Some(path.clone()),
-            _ => None,
+            Source::Credential(_) | Source::Env(_) => None,
         });
         let folders = settings.inventories.iter().filter_map(|inventory| {
             // A name that no token has: only its folder counts.

@@ -16,9 +16,13 @@ use crate::settings::Source;
 const REFRESH: u32 = 1 << 31;
 
 impl Tokens {
-    /// Watches the file of a token's refresh token, if its source is a file.
+    /// Watches the file of a token's refresh token, if its source is a file, and reads its source for
+    /// the first time.
     pub(super) fn watch_refresh_file(&mut self, id: TokenId) {
         let config = self.registry.token(id).map(TokenEntry::config);
+        if config.is_some_and(|config| config.refresh.is_some()) {
+            self.changed_companions.push(id.key() | REFRESH);
+        }
         match config.and_then(|config| config.refresh.as_ref()) {
             Some(Source::File(path)) => self.watcher.set_path(id.key() | REFRESH, path.clone()),
             Some(Source::Credential(_) | Source::Env(_)) | None => self.unwatch_refresh_file(id),
@@ -99,8 +103,9 @@ impl Tokens {
                 let fields = notices::with_fault(&fields, fault);
                 self.log.event(EventName::RefreshTokenRejected, message, fields);
             }
-            CompanionEvent::NewInSource => {
-                if let Some(id) = id {
+            CompanionEvent::SourceRead { is_new, warnings } => {
+                notices::source_warnings(&mut self.log, Some(name), warnings);
+                if let Some(id) = id.filter(|_| *is_new) {
                     self.source_changed(id, SourceChange::NewRefreshToken);
                 }
             }

@@ -60,6 +60,23 @@ fn early_attempt_starts_reauth_before_ahead_of_the_expiry() {
 }
 
 #[test]
+fn value_is_replaced_before_the_limit_of_its_renewals() {
+    for limit in 30..60 {
+        for before in [4, 6, 8] {
+            let (mut life, _) = mortal(before);
+            let mut server =
+                Server::new(Renews::Renew, Reports::After, secs(12)).in_whole_seconds();
+            server.limit = Some(START + secs(limit));
+            // The last full life is renewed at its two thirds, so it may end after the limit.
+            life.run(&mut server, START + secs(limit - 13));
+            assert_eq!(life.count("reauth started"), 0, "limit {limit} s, {before} s before");
+            life.run(&mut server, START + secs(limit - 2));
+            assert!(life.count("reauth started") > 0, "limit {limit} s, {before} s before");
+        }
+    }
+}
+
+#[test]
 fn server_that_refuses_to_renew_does_not_delay_it() {
     for before in [10, 30, 45] {
         let (mut life, mut server) = mortal(before);

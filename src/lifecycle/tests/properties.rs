@@ -11,8 +11,8 @@ use super::world::{
     timed_out,
 };
 use crate::lifecycle::{
-    Action, Event, Method, OperatorRequest, ReauthOutcome, ReauthPolicy, ReauthReason, Renewal,
-    Resource, Slot, SourceChange, Validity,
+    Action, CheckResult, Event, Method, OperatorRequest, ReauthOutcome, ReauthPolicy, ReauthReason,
+    Renewal, Resource, Slot, SourceChange, Validity,
 };
 use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
@@ -40,6 +40,7 @@ enum Turn {
     Rejected,
     NewInSource,
     NewAndDead,
+    NewRefreshToken,
     Vanished,
     Reloaded(Renewal),
     /// Whether re-auth is configured from now on, if it was at first.
@@ -63,6 +64,7 @@ fn turns() -> impl Strategy<Value = Vec<(Turn, f64)>> {
         2 => Just(Turn::Rejected),
         1 => Just(Turn::NewInSource),
         1 => Just(Turn::NewAndDead),
+        1 => Just(Turn::NewRefreshToken),
         1 => Just(Turn::Vanished),
         1 => renewals().prop_map(Turn::Reloaded),
         1 => Just(Turn::Summoned),
@@ -114,9 +116,12 @@ fn lives() -> impl Strategy<Value = Life> {
         window: secs(window),
     });
     let before = prop::option::of((1_u64..600).prop_map(secs));
-    (renewals(), prop::option::of(reauth), before, 1_u64..600).prop_map(
-        |(renewal, reauth, reauth_before, max_interval)| {
+    let kind = (renewals(), any::<bool>(), prop::bool::weighted(0.2));
+    (kind, prop::option::of(reauth), before, 1_u64..600).prop_map(
+        |((renewal, rotates, assumed), reauth, reauth_before, max_interval)| {
             let mut life = Life::with_renewal(renewal);
+            life.policy.rotates = rotates && renewal == Renewal::Renew;
+            life.policy.assumed = assumed;
             life.policy.reauth = reauth;
             life.policy.reauth_before = reauth_before;
             life.policy.schedule.max_interval = secs(max_interval * 60);
@@ -132,6 +137,8 @@ struct Watched {
     /// What the server has reported about the value in each slot: final, or a first 401.
     dead: [bool; 2],
     rejections: [u32; 2],
+    /// A renewal that spends a refresh token had no response, and none had one since.
+    is_lost: bool,
     /// The `reauth` policy at the start.
     way: Option<ReauthPolicy>,
     at_once: (Moment, u32),
@@ -140,7 +147,15 @@ struct Watched {
 impl Watched {
     fn new(life: Life, server: Server) -> Self {
         let way = life.policy.reauth;
-        Self { life, server, dead: [false; 2], rejections: [0; 2], way, at_once: (START, 0) }
+        Self {
+            life,
+            server,
+            dead: [false; 2],
+            rejections: [0; 2],
+            is_lost: false,
+            way,
+            at_once: (START, 0),
+        }
     }
 
     fn step(&mut self, event: Event) -> Option<Action> {
@@ -184,8 +199,15 @@ impl Watched {
             Turn::Vanished => {
                 self.step(Event::SourceChanged(SourceChange::Lost("no such file".into())));
             }
+            Turn::NewRefreshToken => {
+                if self.life.policy.rotates {
+                    self.rejections = [0; 2];
+                }
+                self.step(Event::SourceChanged(SourceChange::NewRefreshToken));
+            }
             Turn::Reloaded(renewal) => {
                 self.life.policy.renewal = renewal;
+                self.life.policy.rotates &= renewal == Renewal::Renew;
                 self.step(Event::PolicyChanged);
             }
             Turn::ReauthPermitted(permitted) => {
@@ -277,14 +299,24 @@ impl Watched {
         )
         .then_some((sent, sent + ms(1)));
         self.server.loses_answers = matches!(turn, Turn::Lost).then_some((sent, sent + ms(1)));
+        let rotates = self.life.policy.rotates && method == Method::Renew;
+        if rotates && matches!(turn, Turn::Served) && self.life.draw < 0.5 {
+            // The refresh token outlives the value.
+            self.server.log_in(slot, sent);
+        }
         let (received, outcome) = self.server.ask(method, slot, sent, timeout);
-        let outcome = match turn {
+        let mut outcome = match turn {
             Turn::Malformed => timed_out(),
             Turn::Throttled => throttled(1),
             Turn::Refused => not_allowed(),
             Turn::Rejected => rejected(),
             _ => outcome,
         };
+        if let Outcome::Unavailable(fault) = &mut outcome {
+            fault.may_have_acted = rotates;
+            self.is_lost |= rotates;
+        }
+        self.is_lost &= !matches!(outcome, Outcome::Alive { .. });
         let at = index(slot);
         match &outcome {
             Outcome::Expired(_) => self.dead[at] = true,
@@ -292,11 +324,12 @@ impl Watched {
                 self.rejections[at] += 1;
                 self.dead[at] |= self.rejections[at] >= 2;
             }
-            Outcome::Alive { .. } => self.rejections[at] = 0,
+            Outcome::Alive { .. } => (self.rejections[at], self.dead[at]) = (0, false),
             _ => {}
         }
         self.life.now = received;
-        self.step(answer(sent, received, outcome));
+        let replaced = rotates && matches!(outcome, Outcome::Alive { .. });
+        self.step(Event::CheckFinished(CheckResult { sent, received, outcome, replaced }));
     }
 
     fn reauth(&mut self, turn: Turn, reason: ReauthReason) {
@@ -305,10 +338,14 @@ impl Watched {
         if reason == ReauthReason::Requested {
             assert_ne!(self.life.token.validity(), Validity::Unknown);
         } else if reason == ReauthReason::Expiring {
-            let before = self.life.policy.reauth_before.expect("it is wanted");
-            let expiry = self.life.token.expiry().expect("it lived");
-            assert!(self.life.now + before >= expiry, "re-auth too early");
-            assert!(self.life.count("renewal not observed") > 0, "re-auth of what may be extended");
+            let before = self.life.policy.reauth_before;
+            let expiry = self.life.token.expiry();
+            let is_late = |before| expiry.is_some_and(|expiry| self.life.now + before >= expiry);
+            let is_late = before.is_some_and(is_late);
+            let is_lost = self.is_lost && self.life.policy.rotates;
+            assert!(is_late || is_lost, "re-auth too early");
+            let is_unrenewed = self.life.count("renewal not observed") > 0;
+            assert!(is_unrenewed || is_lost, "re-auth of what may be extended");
         } else {
             let missing = self.life.token.validity() == Validity::Missing;
             assert!(missing || self.dead[index(active)], "re-auth without a final answer");

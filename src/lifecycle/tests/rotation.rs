@@ -226,6 +226,26 @@ fn lost_response_is_repeated_once_in_the_last_room_and_then_after_the_expiry() {
 }
 
 #[test]
+fn first_renewal_that_is_lost_is_held_for_the_time_out_and_replaced_by_a_login() {
+    let mut life = rotating();
+    life.check(lost());
+    assert_eq!(due(&life), Some(life.now + secs(10)));
+    life.step(Event::RetryNow);
+    assert_eq!(due(&life), Some(life.now + secs(10)));
+
+    let mut life = rotating();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(lost());
+    let failed = life.reauth(hook_failed());
+    assert_eq!(failed, Action::Reauth { reason: ReauthReason::Expiring, attempt: 1 });
+    life.reauth(NEW);
+    assert_eq!((life.token.validity(), life.token.active_slot()), (Validity::Unknown, Slot::A));
+    renew(&mut life, alive(100_000));
+    assert_eq!((life.token.state(), life.token.active_slot()), (State::Alive, Slot::B));
+    assert_eq!(life.count("reauth succeeded"), 1);
+}
+
+#[test]
 fn last_room_is_a_tenth_of_a_short_life() {
     let mut life = rotating();
     renew(&mut life, alive(20_000));

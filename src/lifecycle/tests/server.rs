@@ -39,6 +39,8 @@ pub(super) struct Server {
     pub(super) refuses_renewal: Option<fn() -> Outcome>,
     /// When the value in each slot expires; `None`: unknown to the server.
     pub(super) dies_at: [Option<Moment>; 2],
+    /// Beyond this no call renews.
+    pub(super) limit: Option<Moment>,
     /// No request gets through during this time.
     pub(super) outage: Option<(Moment, Moment)>,
     /// Calls during this time are executed, but their responses are lost.
@@ -60,6 +62,7 @@ impl Server {
             whole_seconds: false,
             refuses_renewal: None,
             dies_at: [Some(START + life), None],
+            limit: None,
             outage: None,
             loses_answers: None,
             other_client_until: Moment::default(),
@@ -119,6 +122,7 @@ impl Server {
             Renews::Neither => false,
         };
         let after = if renewed { now + self.life } else { dies_at };
+        let after = self.limit.map_or(after, |limit| after.min(limit));
         self.dies_at[index(slot)] = Some(after);
         let reported = match self.reports {
             Reports::After => after,

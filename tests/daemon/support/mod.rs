@@ -12,6 +12,7 @@ mod relogin;
 mod stage;
 mod terminal;
 pub(crate) mod tls;
+mod vault;
 mod webhook;
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(crate) use self::processes::{context_switches, descriptors, of_process, runn
 pub(crate) use self::relogin::{configuration, expired, prints_new};
 pub(crate) use self::stage::{Stage, mode, server_table, token_table};
 pub(crate) use self::terminal::{Terminal, on_a_terminal};
+pub(crate) use self::vault::VaultServer;
 pub(crate) use self::webhook::WebhookServer;
 
 /// Long enough for the slowest machine that runs the tests; reached only on failure.

@@ -95,7 +95,7 @@ impl OAuthServer {
         lock(&self.state).lost = count;
     }
 
-    /// Holds responses back, after the requests were processed, or sends them.
+    /// Holds responses of the token endpoint back, after the requests were processed, or sends them.
     pub(crate) fn hold_responses(&self, hold: bool) {
         self.held.send_replace(hold);
     }
@@ -265,7 +265,9 @@ async fn serve(
         if is_lost {
             return None;
         }
-        held.wait_for(|held| !held).await.ok()?;
+        if path == "/token" {
+            held.wait_for(|held| !held).await.ok()?;
+        }
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let length = body.len();
         let head = format!(
@@ -276,7 +278,7 @@ async fn serve(
 }
 
 /// Head and body of the next request; `None` at the end of the connection.
-async fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
+pub(super) async fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
     let mut text = String::new();
     loop {
         let mut chunk = [0; 4_096];
