@@ -16,6 +16,7 @@ mod doubles;
 mod files;
 mod firewall;
 mod inventories;
+mod kill;
 mod logins;
 mod namespace;
 mod observe;

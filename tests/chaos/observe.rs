@@ -7,7 +7,8 @@ use tokenkeep::clock::Stopwatch;
 use crate::support::{Daemon, Line, Stage, millis};
 
 /// The events after which a token is not alive.
-const DEATHS: &[&str] = &["token_expired", "token_rejected", "token_missing", "token_unverified"];
+pub(crate) const DEATHS: &[&str] =
+    &["token_expired", "token_rejected", "token_missing", "token_unverified"];
 
 /// How often a condition is evaluated while it is waited for.
 const POLL: Duration = millis(100);

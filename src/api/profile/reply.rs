@@ -84,9 +84,13 @@ impl<'r> Reply<'r> {
         }
     }
 
-    /// Whether the body is an object that says something.
-    pub(super) fn is_object(&self) -> bool {
-        self.whole().and_then(Value::as_object).is_some_and(|object| !object.is_empty())
+    /// Whether the body is an object or a list that is not empty.
+    pub(super) fn has_content(&self) -> bool {
+        match self.whole() {
+            Some(Value::Object(object)) => !object.is_empty(),
+            Some(Value::Array(list)) => !list.is_empty(),
+            _ => false,
+        }
     }
 
     /// Whether nothing was sent but a status and headers.

@@ -87,7 +87,7 @@ pub(super) fn login(
             }
             (ResponseErrorKind::Misconfigured, Origin::Later) => LoginErrorKind::Misconfigured,
             (_, Origin::Http)
-                if matches!(response.status, 400 | 401 | 403) && reply.is_object() =>
+                if matches!(response.status, 400 | 401 | 403) && reply.has_content() =>
             {
                 LoginErrorKind::Refused
             }
@@ -111,7 +111,7 @@ pub(super) fn login(
         Ok(value) => Ok(NewSession { value, refresh: new_refresh(exchange, &reply) }),
         Err(reason) => {
             // A page of a proxy or a portal is no response of the API.
-            let is_own = reply.is_object();
+            let is_own = reply.has_content();
             let kind = if is_own { LoginErrorKind::Useless } else { LoginErrorKind::Unavailable };
             let fault = unusable(exchange, &reply, "value", &reason).error.fault;
             Err(LoginError { kind, fault })
@@ -170,7 +170,7 @@ fn life(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<Duration, Failure>
         (Ok(Some(life)), _) => Ok(life),
         // A page that a proxy responds with says nothing about the token.
         (Ok(None), Some(assumed))
-            if call.life.is_empty() && (reply.is_object() || reply.is_bodiless()) =>
+            if call.life.is_empty() && (reply.has_content() || reply.is_bodiless()) =>
         {
             Ok(assumed)
         }
@@ -178,7 +178,7 @@ fn life(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<Duration, Failure>
             let places: Vec<_> = call.life.iter().map(|place| format!("`{place}`")).collect();
             let reason = match reply.problem() {
                 Some(problem) => problem.to_owned(),
-                None if places.is_empty() => "is no JSON object with content".to_owned(),
+                None if places.is_empty() => "is no JSON object or list with content".to_owned(),
                 None => format!("has no value at {}", places.join(" or ")),
             };
             Err(unexpected(exchange, reply, &reason))

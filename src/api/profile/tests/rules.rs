@@ -213,6 +213,7 @@ fn assumed_life_needs_a_response_with_content_or_none_at_all() {
     let query =
         |status, body: &str| api.queried(with_headers(response(status, body), &[("x-api", "1")]));
     assert_eq!(query(200, r#"{"status":"SUCCESS"}"#), alive(1200));
+    assert_eq!(query(200, r#"[{"ID":"a"}]"#), alive(1200));
     assert_eq!(query(204, ""), alive(1200));
     for body in ["{}", "[]", "null", "<html>", "{\"status\":", "{\"a\":1} x"] {
         assert_eq!(kind(&query(200, body)), "unavailable", "{body}");

@@ -1,0 +1,43 @@
+//! The profile `vault` with `OpenBao`: a life of 12 s, which renewals cannot prolong beyond 40 s.
+
+use crate::scenario::{assert_learned_renew, assert_secret, count, story, survives};
+use crate::servers::{OpenBao, Server as _};
+use crate::support::{Stage, seconds};
+
+#[tokio::test]
+#[ignore = "needs a real server: tests/profiles/run"]
+async fn token_outlives_its_max_ttl_a_restart_and_a_kill() {
+    let mut server = OpenBao::start().await;
+    let stage = Stage::new(&format!(
+        r#"
+[server.vault]
+url = "{}"
+profile = "vault"
+
+[reauth.approle]
+login = true
+with = {{ role_id = "{}", secret_id = {{ file = "$DIR/secret-id" }} }}
+reauth_before = "8s"
+
+[token.app]
+server = "vault"
+file = "$DIR/app.token"
+reauth = "approle"
+"#,
+        server.url(),
+        server.role_id,
+    ));
+    stage.write("secret-id", &server.secret_id);
+    let first = server.log_in().await;
+    stage.write("app.token", &first);
+
+    let lines = survives(&mut server, &stage, seconds(85)).await;
+    assert_learned_renew(&lines);
+    // Two values of 40 s at most do not last for 85 s.
+    let logins = count(&lines, "reauth_succeeded");
+    assert!((2..=5).contains(&logins), "{logins} logins\n{}", story(&lines));
+    assert_eq!(count(&lines, "reauth_failed"), 0, "{}", story(&lines));
+    let current = stage.read("app.token");
+    assert_secret(&lines, [first.as_str(), current.trim(), &server.secret_id]);
+    println!("profiles: openbao: 85 s, {logins} logins, {} checks", count(&lines, "token_checked"));
+}
