@@ -12,7 +12,7 @@ use crate::support::{Daemon, Stage, millis, seconds};
 
 /// A server behind a proxy, and a daemon whose token has been renewed once. `keys` are more keys of
 /// the token.
-async fn renewed_once(server_keys: &str, keys: &str) -> (Oidc, Tap, Stage, Daemon) {
+pub(super) async fn renewed_once(server_keys: &str, keys: &str) -> (Oidc, Tap, Stage, Daemon) {
     let server = Oidc::start().await;
     let tap = Tap::start(&server.url()).await;
     let configuration = "[reauth.client]\nlogin = true\n".to_owned()
