@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::losses::renewed_once;
+use super::losses::{hold_a_refresh, renewed_once};
 use super::{server_table, token_table};
 use crate::observe::{check, is_alive, story, takes};
 use crate::scenario::TOKEN;
@@ -19,11 +19,7 @@ fn renamed(url: &str) -> String {
 #[ignore = "needs a real server: tests/profiles/run"]
 async fn commands_do_not_repeat_a_refresh_that_waits_for_its_response() {
     let (server, tap, stage, daemon) = renewed_once("", "").await;
-    tap.hold();
-    let before = tap.seen();
-    check(&daemon, &stage, &["--no-wait", TOKEN]).await;
-    let what = "a refresh waits for its response";
-    takes(&daemon, seconds(15), what, || tap.seen().refreshes > before.refreshes).await;
+    hold_a_refresh(&tap, &stage, &daemon).await;
     for _ in 0..3 {
         check(&daemon, &stage, &["--no-wait", TOKEN]).await;
     }
@@ -44,18 +40,15 @@ async fn commands_do_not_repeat_a_refresh_that_waits_for_its_response() {
 #[ignore = "needs a real server: tests/profiles/run"]
 async fn token_renamed_by_a_reload_waits_for_the_refresh_under_its_old_name() {
     let (server, tap, stage, daemon) = renewed_once("", "").await;
-    tap.hold();
-    let before = tap.seen();
-    check(&daemon, &stage, &["--no-wait", TOKEN]).await;
-    let what = "a refresh waits for its response";
-    takes(&daemon, seconds(15), what, || tap.seen().refreshes > before.refreshes).await;
+    hold_a_refresh(&tap, &stage, &daemon).await;
+    let held = tap.seen().refreshes;
     stage.configure(&renamed(&tap.url()));
     daemon.signal(Signal::HUP);
     daemon.event("config_reloaded", "").await;
     check(&daemon, &stage, &["--no-wait", "other"]).await;
     // The token under its new name is due, and would have sent the same refresh token by now.
     tokio::time::sleep(seconds(1)).await;
-    assert_eq!(tap.seen().refreshes, before.refreshes + 1, "{}", story(&daemon));
+    assert_eq!(tap.seen().refreshes, held, "{}", story(&daemon));
     tap.release();
     let renewals = tap.seen().refreshes;
     let what = "the family lives under its new name";
