@@ -123,6 +123,20 @@ fn name_of_the_native_api_is_not_for_a_profile() {
 }
 
 #[test]
+fn part_of_a_built_in_profile_is_rejected_with_the_way_to_copy_it() {
+    let text = "[profile.oauth2.query]\nrequest = \"POST introspect/{token}\"\n";
+    assert_error(
+        text,
+        Missing,
+        &[
+            "has no `life`",
+            "replaces the built-in profile as a whole",
+            "`tokenkeep profile oauth2`",
+        ],
+    );
+}
+
+#[test]
 fn unknown_profile_is_rejected_with_the_known_ones() {
     let named = |name: &str| changed("profile = \"desk\"", &format!("profile = \"{name}\""));
     assert_error(&named("dsk"), UnknownName, &["tokenkeep.toml:24:1", "did you mean \"desk\"?"]);

@@ -413,6 +413,7 @@ fn secret_in_a_profile_is_rejected_and_not_shown() {
 fn constant_that_is_no_secret_is_accepted() {
     for keys in [
         "headers = { Authorization = 'Bearer {token}', Accept = 'application/vnd.api+json; v=1' }",
+        "headers = { X-CSRF-Token = 'fetch', X-Atlassian-Token = 'no-check' }",
         "query = { grant_type = 'urn:ietf:params:oauth:grant-type:jwt-bearer' }",
         "query = { token_type_hint = 'access_token', scope = 'openid offline_access' }",
         "basic = ['{token}', '']",

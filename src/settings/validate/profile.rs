@@ -36,7 +36,14 @@ impl Validator<'_> {
                 Ok(profile) => profiles
                     .push(ConfiguredProfile { profile: Arc::new(profile), table: table.clone() }),
                 Err(errors) => {
-                    for error in errors {
+                    let is_built_in = profile::builtin(name).is_some();
+                    for mut error in errors {
+                        if is_built_in && error.kind == ProfileErrorKind::Missing {
+                            error.remedy += &format!(
+                                "; [{path}] replaces the built-in profile as a whole: copy that \
+                                 from `tokenkeep profile {name}`"
+                            );
+                        }
                         self.profile_error(&path, error);
                     }
                 }
