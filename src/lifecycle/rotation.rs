@@ -113,8 +113,9 @@ impl Transition<'_> {
         }
         match self.token.reading() {
             Some(reading) => self.plan_early_reauth(&reading),
-            None if self.token.may_be_alive() => {
-                self.token.early_reauth_at = self.next_attempt_at()
+            // A login whose value is being verified is not repeated before that has failed.
+            None if self.token.may_be_alive() && self.token.pending_reauth.is_none() => {
+                self.token.early_reauth_at = self.next_attempt_at();
             }
             None => {}
         }
