@@ -13,6 +13,7 @@ use crate::hooks::Brought;
 
 /// A configured token, as everybody but the scheduler sees it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a token")]
 pub(crate) struct Subject {
     pub(crate) server: usize,
     pub(crate) life: Ms,
@@ -94,6 +95,7 @@ pub(crate) struct Flight {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::option_option, reason = "none is sent, one that is known, or one that is not yet")]
 pub(crate) enum Errand {
     Ask {
         method: Method,
