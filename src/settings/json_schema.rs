@@ -129,7 +129,7 @@ fn of_rule(name: &str) -> Option<&'static str> {
 fn profile_value(content: Content) -> Map<String, Value> {
     let text = json!({ "type": "string" });
     object(match content {
-        Content::Text => json!({ "type": "string", "minLength": 1 }),
+        Content::Text => text,
         Content::Duration => return value(Kind::Duration(Duration::ZERO, Duration::MAX)),
         Content::Choice(words) => json!({ "enum": words }),
         Content::Boolean => json!({ "type": "boolean" }),

@@ -12,6 +12,7 @@ use super::super::endpoint::Endpoint;
 use super::super::interpret::{Body, RawResponse};
 use super::super::properties::{check_fault, check_pause};
 use super::super::{LoginErrorKind, retry_after};
+use super::reply::Reply;
 use super::{Exchange, ProfileApi, Values, verdict};
 use crate::outcome::{CallError, ENDLESS, Outcome};
 use crate::profile::{BUILTIN, builtin};
@@ -56,12 +57,13 @@ pub(in crate::api) fn response(input: &[u8]) {
     let trimmed = body.trim_ascii_end();
     let with_trailer = [trimmed, b" trailer"].concat();
     let cut = trimmed.split_last().map(|(_, cut)| cut).unwrap_or_default();
-    // Without one of its digits a number is another number.
-    let is_closed = trimmed.ends_with(b"}") || trimmed.ends_with(b"]") || trimmed.ends_with(b"\"");
-    for (body, is_certain) in [(&*with_trailer, true), (cut, is_closed && !trimmed.is_empty())] {
+    // Without its last byte, an object or a list is incomplete.
+    let is_closed =
+        Reply::of(&whole).whole().is_some_and(|json| json.is_object() || json.is_array());
+    for (body, is_incomplete) in [(&*with_trailer, true), (cut, is_closed)] {
         let changed = response(body);
         check_all(api, &changed);
-        if is_certain {
+        if is_incomplete {
             for outcome in outcomes(api, &changed) {
                 let is_final = matches!(
                     outcome,
