@@ -32,7 +32,7 @@ use super::tokens::{
     EnvFileWrite, FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead,
 };
 use super::tokens::{Tokens, WriteOutcome};
-use crate::lifecycle::{Action, CheckResult, Method};
+use crate::lifecycle::{Action, CheckResult, Method, Validity};
 use crate::outcome::CallError;
 use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
@@ -88,7 +88,7 @@ impl Tasks {
         action: Action,
         tokens: &mut Tokens,
     ) -> Option<()> {
-        let Tokens { registry, servers, recorder, watcher, companions, .. } = tokens;
+        let Tokens { scheduler, registry, servers, recorder, watcher, companions, .. } = tokens;
         let entry = registry.token(ticket.token)?;
         let server = &servers[entry.config().server];
         let client = server.client.clone();
@@ -96,6 +96,9 @@ impl Tasks {
             Action::Check { method: Method::Renew, slot, timeout, connection }
                 if server.settings.profile.as_deref().is_some_and(spends_refresh_token) =>
             {
+                let is_unknown = scheduler.token(ticket.token).is_some_and(|token| {
+                    slot != token.active_slot() || token.validity() == Validity::Unknown
+                });
                 let companion = companions.of(entry.name());
                 let locks = &mut self.file_locks;
                 let rotation = Rotation {
@@ -109,6 +112,7 @@ impl Tasks {
                         .profile
                         .as_ref()
                         .is_some_and(|it| it.query.is_some()),
+                    is_unknown,
                     timeout: server.settings.timeout,
                     query: (timeout, connection),
                 };

@@ -26,6 +26,8 @@ pub(super) struct Rotation {
     pub(super) value: Option<TokenValue>,
     /// Whether the API can report the life of the value without renewing it.
     pub(super) has_query: bool,
+    /// Nothing is known of the value yet, and it may live.
+    pub(super) is_unknown: bool,
     /// Time-out of the renewal.
     pub(super) timeout: Duration,
     /// Time-out and connection of a query in its place.
@@ -66,6 +68,18 @@ pub(super) async fn rotate(rotation: Rotation) -> Completion {
 
 impl Rotation {
     async fn answer(&self, client: &Client) -> Answer {
+        // The life of a value that lives decides when, and how urgently, it is renewed. So a restart
+        // spends no refresh token.
+        if self.is_unknown
+            && let Some(answer) = self.query(client).await
+        {
+            match answer.result.outcome {
+                Outcome::Alive { .. } | Outcome::Unavailable(_) | Outcome::Throttled { .. } => {
+                    return answer;
+                }
+                Outcome::Expired(_) | Outcome::Rejected(_) | Outcome::Misconfigured(_) => {}
+            }
+        }
         let Some(access) = &self.access else {
             let fault = CallError { local: true, ..CallError::new("no refresh token") };
             return self.without_refresh_token(client, Outcome::Misconfigured(fault)).await;
@@ -150,14 +164,17 @@ impl Rotation {
 
     /// Queries the value if that is possible; otherwise this is the outcome.
     async fn without_refresh_token(&self, client: &Client, outcome: Outcome) -> Answer {
-        let Some(value) = self.value.as_ref().filter(|_| self.has_query) else {
-            return Answer::unsent(outcome);
-        };
+        self.query(client).await.unwrap_or_else(|| Answer::unsent(outcome))
+    }
+
+    /// Queries the value; `None` if that is not possible.
+    async fn query(&self, client: &Client) -> Option<Answer> {
+        let value = self.value.as_ref().filter(|_| self.has_query)?;
         let sent = clock::now();
         let (timeout, connection) = self.query;
         let outcome = client.query(value, timeout, connection).await;
         let received = clock::now_ceil();
         let result = CheckResult { sent, received, outcome, replaced: false };
-        Answer { result, new_value: None, report: None }
+        Some(Answer { result, new_value: None, report: None })
     }
 }

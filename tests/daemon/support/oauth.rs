@@ -95,7 +95,7 @@ impl OAuthServer {
         lock(&self.state).lost = count;
     }
 
-    /// Holds responses back, after the requests were processed, or sends them.
+    /// Holds responses of the token endpoint back, after the requests were processed, or sends them.
     pub(crate) fn hold_responses(&self, hold: bool) {
         self.held.send_replace(hold);
     }
@@ -265,7 +265,9 @@ async fn serve(
         if is_lost {
             return None;
         }
-        held.wait_for(|held| !held).await.ok()?;
+        if path == "/token" {
+            held.wait_for(|held| !held).await.ok()?;
+        }
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let length = body.len();
         let head = format!(

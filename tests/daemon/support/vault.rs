@@ -89,7 +89,7 @@ impl State {
     fn left(&self, token: &str) -> Option<u64> {
         let [expiry, _] = self.tokens.get(token)?;
         let left = expiry.since(clock::now());
-        (!left.is_zero()).then(|| left.as_secs())
+        (!left.is_zero()).then_some(left.as_secs())
     }
 
     fn answer(&mut self, request: &str, token: &str, body: &Value) -> (u16, Value) {
