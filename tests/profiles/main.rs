@@ -16,6 +16,7 @@ mod openbao;
 mod probes;
 mod scenario;
 mod servers;
+mod sessions;
 #[path = "../daemon/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the daemon's tests use all of it, these a part")]
 mod support;

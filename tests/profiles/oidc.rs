@@ -2,6 +2,7 @@
 //! each be used once.
 
 mod crashes;
+mod interference;
 mod losses;
 mod tap;
 

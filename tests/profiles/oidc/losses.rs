@@ -5,14 +5,14 @@ use tokenkeep::clock::Stopwatch;
 
 use super::tap::Tap;
 use super::{server_table, token_table};
-use crate::observe::{is_alive, story, takes};
+use crate::observe::{check, is_alive, story, takes};
 use crate::scenario::TOKEN;
 use crate::servers::{CLIENT, Oidc, Server as _};
 use crate::support::{Daemon, Stage, millis, seconds};
 
 /// A server behind a proxy, and a daemon whose token has been renewed once. `keys` are more keys of
 /// the token.
-async fn renewed_once(server_keys: &str, keys: &str) -> (Oidc, Tap, Stage, Daemon) {
+pub(super) async fn renewed_once(server_keys: &str, keys: &str) -> (Oidc, Tap, Stage, Daemon) {
     let server = Oidc::start().await;
     let tap = Tap::start(&server.url()).await;
     let configuration = "[reauth.client]\nlogin = true\n".to_owned()
@@ -27,15 +27,21 @@ async fn renewed_once(server_keys: &str, keys: &str) -> (Oidc, Tap, Stage, Daemo
     (server, tap, stage, daemon)
 }
 
+/// Has the token refreshed, and keeps the response. The access token has most of its 8 s left.
+pub(super) async fn hold_a_refresh(tap: &Tap, stage: &Stage, daemon: &Daemon) {
+    tap.hold();
+    let before = tap.seen().refreshes;
+    check(daemon, stage, &["--no-wait", TOKEN]).await;
+    let what = "a refresh waits for its response";
+    takes(daemon, seconds(15), what, || tap.seen().refreshes > before).await;
+}
+
 #[tokio::test]
 #[ignore = "needs a real server: tests/profiles/run"]
 async fn refresh_whose_response_is_lost_is_not_repeated_while_a_login_is_possible() {
     let (server, tap, stage, daemon) =
-        renewed_once("timeout = \"1s\"", "reauth = \"client\"").await;
-    tap.hold();
-    let before = tap.seen();
-    let what = "a refresh is lost";
-    takes(&daemon, seconds(15), what, || tap.seen().refreshes > before.refreshes).await;
+        renewed_once("timeout = \"2s\"", "reauth = \"client\"").await;
+    hold_a_refresh(&tap, &stage, &daemon).await;
     let old = stage.read("run/app.token");
     let what = "a login replaces the access token";
     takes(&daemon, seconds(10), what, || stage.read("run/app.token") != old).await;
@@ -51,16 +57,18 @@ async fn refresh_whose_response_is_lost_is_not_repeated_while_a_login_is_possibl
 #[tokio::test]
 #[ignore = "needs a real server: tests/profiles/run"]
 async fn refresh_whose_response_is_lost_is_repeated_only_shortly_before_the_expiry() {
-    let (server, tap, stage, daemon) = renewed_once("timeout = \"1s\"", "").await;
+    let (server, tap, stage, daemon) = renewed_once("timeout = \"2s\"", "").await;
     let (before, expiry) = (tap.seen(), Stopwatch::start());
-    tap.hold();
-    let what = "a refresh is lost";
-    takes(&daemon, seconds(15), what, || tap.seen().refreshes > before.refreshes).await;
+    hold_a_refresh(&tap, &stage, &daemon).await;
     let value = stage.read("run/app.token");
     let what = "the refresh token is used again";
     takes(&daemon, seconds(15), what, || tap.seen().refreshes > before.refreshes + 1).await;
     // A replay kills the access token, whose 8 s began at most a moment before the stopwatch.
     let after = expiry.elapsed();
+    println!(
+        "profiles: oidc: a lost refresh was repeated after {:.1} s of 8 s",
+        after.as_secs_f64()
+    );
     assert!(after > seconds(6), "a replay after {after:?} of 8 s\n{}", story(&daemon));
     assert_eq!(stage.read("run/app.token"), value, "in service until then");
     tap.release();
@@ -73,10 +81,7 @@ async fn refresh_whose_response_is_lost_is_repeated_only_shortly_before_the_expi
 #[ignore = "needs a real server: tests/profiles/run"]
 async fn stop_waits_for_the_response_of_a_refresh() {
     let (server, tap, stage, daemon) = renewed_once("", "").await;
-    tap.hold();
-    let before = tap.seen();
-    let what = "a refresh waits for its response";
-    takes(&daemon, seconds(15), what, || tap.seen().refreshes > before.refreshes).await;
+    hold_a_refresh(&tap, &stage, &daemon).await;
     daemon.signal(Signal::TERM);
     daemon.event("daemon_stopping", "").await;
     tokio::time::sleep(millis(500)).await; // the response is slow
