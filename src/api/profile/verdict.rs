@@ -278,8 +278,13 @@ fn refused(context: &RequestContext<'_>) -> Box<str> {
 fn unexpected(exchange: &Exchange<'_>, reply: &Reply<'_>, reason: &str) -> Failure {
     let response = reply.response;
     let mut error = error_without_envelope(&exchange.context, response, reason);
-    // A server that refuses a request has not acted upon it.
-    let is_refusal = matches!(response.status, 300..=407 | 409..=499 | 503);
+    // A server that refuses a request has not acted upon it. A bare 503 is no refusal: a proxy
+    // sends it too when the server closes the connection after it received the request.
+    let is_refusal = match response.status {
+        300..=407 | 409..=499 => true,
+        503 => matches!(error.kind, ResponseErrorKind::Throttled(_)) || reply.has_content(),
+        _ => false,
+    };
     error.fault.may_have_acted = exchange.is_once() && !is_refusal;
     failure(exchange, reply, error, Origin::Http)
 }
