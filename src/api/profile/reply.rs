@@ -86,7 +86,12 @@ impl<'r> Reply<'r> {
 
     /// Whether the body is an object or a list that is not empty.
     pub(super) fn has_content(&self) -> bool {
-        match self.whole() {
+        self.is_whole && self.begins_with_content()
+    }
+
+    /// Whether the body begins with an object or a list that is not empty. No page of a proxy does.
+    pub(super) fn begins_with_content(&self) -> bool {
+        match &self.json {
             Some(Value::Object(object)) => !object.is_empty(),
             Some(Value::Array(list)) => !list.is_empty(),
             _ => false,

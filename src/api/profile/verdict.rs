@@ -87,7 +87,7 @@ pub(super) fn login(
             }
             (ResponseErrorKind::Misconfigured, Origin::Later) => LoginErrorKind::Misconfigured,
             (_, Origin::Http)
-                if matches!(response.status, 400 | 401 | 403) && reply.has_content() =>
+                if matches!(response.status, 400 | 401 | 403) && reply.begins_with_content() =>
             {
                 LoginErrorKind::Refused
             }
