@@ -7,7 +7,9 @@ use tokenkeep::profile::{BUILTIN, builtin};
 use tokenkeep::settings::ConfigErrorKind::{
     BadValue, Conflict, Duplicate, Missing, UnknownKey, UnknownName, WrongType,
 };
-use tokenkeep::settings::{Parameter, ReauthMethod, Server, Source, WarningKind, print};
+use tokenkeep::settings::{
+    Parameter, ReauthMethod, Server, Source, WarningKind, mask_parameters, print,
+};
 
 use super::{Setup, assert_rejected};
 
@@ -429,6 +431,22 @@ fn variables_change_the_keys_around_a_profile() {
     ] {
         let error = Setup::new(&desk()).var(name, "x").error();
         assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
+#[test]
+fn secret_texts_of_parameters_are_masked_for_print_config() {
+    let text = changed("password = { file = \"/desk.password\" }", "password = \"hunter2\"");
+    let text = text.replace("app = \"a1\"", "app = \"a1\", pin = \"4711\", app_id = \"17\"");
+    let text = text.replace("{app}", "{app}{pin}{app_id}");
+    let mut settings = Setup::new(&text).settings();
+    mask_parameters(&mut settings);
+    let printed = print(&settings);
+    for secret in ["hunter2", "4711"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+    for shown in ["password = \"***\"", "pin = \"***\"", "\"a1\"", "\"17\"", "\"keeper\""] {
+        assert!(printed.contains(shown), "{shown}: {printed}");
     }
 }
 
