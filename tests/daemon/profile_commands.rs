@@ -324,6 +324,10 @@ async fn add_and_init_refuse_what_the_profile_cannot_do() {
             "no parameter `user`; it has role_id, secret_id",
         ),
         (&["--with", "user=x"], "profile sarus has no parameter `user`; it has none"),
+        (
+            &["--profile", "oauth2", "--with", "client_secret=correct horse"],
+            "`client_secret` is a secret, and all users can read the configuration",
+        ),
     ] {
         let (ended, said) = run(&stage, &[&["init"], &url[..], options].concat()).await;
         assert_eq!(ended, USAGE, "{options:?}: {said}");
