@@ -65,13 +65,13 @@ fn rule_about_a_header_or_a_cookie_needs_no_body() {
         life = "life"
         unit = "s"
         dead = [
-          { at = "header X-Session", is = "Expired", means = "expired" },
+          { at = "header X-Session", is = "Expired", means = "rejected" },
           { at = "cookie session", has = "deleted", means = "rejected" },
         ]
     "#);
     let with =
         |name, value| kind(&api.queried(with_headers(response(401, "<html>"), &[(name, value)])));
-    assert_eq!(with("x-session", " Expired "), "expired");
+    assert_eq!(with("x-session", " Expired "), "rejected");
     assert_eq!(with("x-session", "Active"), "unavailable");
     assert_eq!(with("set-cookie", "session=\"deleted\"; Path=/"), "rejected");
     assert_eq!(with("set-cookie", "other=deleted; session=deleted"), "unavailable");
