@@ -184,9 +184,8 @@ fn life(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<Duration, Failure>
             Err(unexpected(exchange, reply, &reason))
         }
         (Err(place), _) => {
-            let reason = format!(
-                "has a value at `{place}` that is no life of 0 to 366 days in the profile's unit"
-            );
+            let reason =
+                format!("has a value at `{place}` that is no plausible life in the profile's unit");
             Err(unexpected(exchange, reply, &reason))
         }
     }
