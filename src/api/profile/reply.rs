@@ -109,6 +109,11 @@ impl<'r> Reply<'r> {
         matches!(&self.response.body, Body::Whole(body) if body.is_empty())
     }
 
+    /// Whether the body is white space at most.
+    pub(super) fn is_blank(&self) -> bool {
+        matches!(&self.response.body, Body::Whole(body) if body.trim_ascii().is_empty())
+    }
+
     /// Passes each value at `place` to `found`, until it returns true. Returns whether it did.
     pub(super) fn any(
         &self,

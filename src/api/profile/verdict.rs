@@ -121,7 +121,12 @@ pub(super) fn login(
 
 /// Interprets a response to `revoke`.
 pub(super) fn revoke(exchange: &Exchange<'_>, response: &RawResponse) -> Result<(), CallError> {
-    let failure = match success(exchange, &Reply::of(response)) {
+    let reply = Reply::of(response);
+    let failure = match success(exchange, &reply) {
+        // A page that a proxy or a portal responds with has ended no session.
+        Ok(()) if exchange.call.alive.is_none() && !reply.is_blank() && reply.whole().is_none() => {
+            unexpected(exchange, &reply, reply.problem().unwrap_or("is not JSON"))
+        }
         Ok(()) => return Ok(()),
         Err(failure) => failure,
     };
@@ -240,8 +245,8 @@ fn deferred(
         DeferralMeaning::Misconfigured => (
             ResponseErrorKind::Misconfigured,
             format!(
-                "the server does not accept {call}: check `with` of [server.{server}], and that \
-                 the account may use it"
+                "the server does not accept {call}: check `with` of [server.{server}], which is \
+                 read at start and reload, and that the account may use it"
             ),
         ),
     };
