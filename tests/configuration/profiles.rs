@@ -376,6 +376,23 @@ fn probable_mistakes_with_profiles_get_warnings() {
         "{}",
         warning.1
     );
+    let login = "[reauth.z]\nlogin = true\nwith = { user = 'u', password = { file = '/p' } }\n";
+    for (of_reauth, of_token, table) in [("30s", "", "reauth"), ("30s", "40s", "token")] {
+        let key = |before: &str| match before {
+            "" => String::new(),
+            before => format!("reauth_before = '{before}'\n"),
+        };
+        let text = format!("{assumed}\nreauth = 'z'\n{}{login}{}", key(of_token), key(of_reauth));
+        let warnings = Setup::new(&text).warnings();
+        let words = format!("`{table}.z.reauth_before` has no effect: [server.z] reports no life");
+        assert!(warnings.iter().any(|(_, said)| said.contains(&words)), "{warnings:?}");
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let query = assumed
+            .replace("zabbix", "vault")
+            .replace("file = \"/z\"", "file = \"/z\"\nreauth_before = '30s'\nreauth = 'z'");
+        let login = login.replace("user", "role_id").replace("password", "secret_id");
+        assert_eq!(kinds(&format!("{query}\n{login}")), [], "a life is reported");
+    }
     assert_eq!(kinds(PROFILE), [WarningKind::NoTokens]);
     let unused = desk() + &PROFILE.replace("profile.desk", "profile.unused");
     assert_eq!(kinds(&unused), [WarningKind::Unused]);
