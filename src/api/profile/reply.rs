@@ -256,7 +256,7 @@ fn life(value: &Value, unit: Unit, answered: SystemTime) -> Option<Duration> {
 
 /// A life that ends, however long it is.
 fn finite(life: Duration) -> Duration {
-    let longest = ENDLESS - Duration::from_millis(1);
+    let longest = ENDLESS.saturating_sub(Duration::from_millis(1));
     Duration::from_millis(crate::time::whole_millis(life)).min(longest)
 }
 
