@@ -25,10 +25,9 @@ pub(crate) struct CompanionState {
     refused: Option<u64>,
     /// There may be a row in the database.
     has_row: bool,
-    /// The source was read.
-    was_read: bool,
-    /// The source has shown an unknown refresh token, which was not reported.
-    has_news: bool,
+    /// Whether the source has shown an unknown refresh token, which was not reported. `None`: it was
+    /// not read yet.
+    has_news: Option<bool>,
     /// A warning about the source was reported.
     is_warned: bool,
     /// The last error of storing it that was reported.
@@ -118,7 +117,7 @@ impl CompanionState {
         let is_unknown =
             |(fingerprint, _): &(u64, TokenValue)| !self.fingerprints().contains(fingerprint);
         let is_new = in_source.as_ref().is_some_and(is_unknown);
-        self.has_news |= std::mem::replace(&mut self.was_read, true) && is_new;
+        self.has_news = Some(self.has_news.is_some_and(|has_news| has_news || is_new));
         self.in_source = in_source;
         let is_spent = self.is_source_spent();
         if let Some(successor) = self.successor.as_mut().filter(|_| is_spent)
@@ -136,7 +135,10 @@ impl CompanionState {
     /// Whether the source has shown a refresh token that was not known, since this was last asked.
     /// The first one that it shows is no news.
     pub(crate) const fn take_news(&mut self) -> bool {
-        std::mem::replace(&mut self.has_news, false)
+        if let Some(has_news) = &mut self.has_news {
+            return std::mem::replace(has_news, false);
+        }
+        false
     }
 
     /// Forgets a successor that the source supersedes. Returns whether it may have a row.
