@@ -85,11 +85,12 @@ impl Transition<'_> {
         self.notices.insert(at, failed);
     }
 
-    /// Whether a renewal that ended so is held: the refresh token may be spent, or there is none.
+    /// Whether a renewal that ended so is held: the refresh token may be spent, or there is none. If
+    /// another one has come meanwhile, a lost request may have sent either of them: the task that
+    /// was started before may have read it later.
     pub(super) fn must_be_held(&self, fault: &CallError, misconfigured: bool) -> bool {
-        self.context.policy.rotates
-            && !self.token.refresh_replaced
-            && (fault.may_have_acted || misconfigured && fault.local)
+        let is_absent = misconfigured && fault.local && !self.token.refresh_replaced;
+        self.context.policy.rotates && (fault.may_have_acted || is_absent)
     }
 
     /// Holds the next renewal, of the candidate too, which would send the same refresh token: until
