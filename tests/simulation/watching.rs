@@ -439,14 +439,19 @@ impl World {
             if self.watch.limits.in_flight(server) == 0
                 && self.cancelled.is_empty()
                 && self.watch.outages.is_probed_too_seldom(self.now, server, slack)
-                && let Some(owed) = (0..self.subjects.len())
+            {
+                let owed = (0..self.subjects.len())
                     .filter(|subject| self.subjects[*subject].server == server)
                     .filter(|subject| !self.watch.outages.has_own_trouble(server, *subject))
-                    .find(|subject| self.is_owed(*subject))
-            {
-                let what =
-                    format!("server {server} is down, token {owed} waits, and nothing probes it");
-                return Err(self.violation(Invariant::OutagesAreReal, what));
+                    .find(|subject| self.is_owed(*subject));
+                if let Some(owed) = owed {
+                    let what = format!(
+                        "server {server} is down, token {owed} waits, and nothing probes it"
+                    );
+                    return Err(self.violation(Invariant::OutagesAreReal, what));
+                }
+                // All renewals may be held.
+                self.watch.outages.excused_until(server, self.now);
             }
             let rate = u64::from(limits.rate_limit.get());
             let Some((since, waiting)) = self.watch.outages.overdue(self.now, server, rate) else {
