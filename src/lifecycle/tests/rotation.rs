@@ -259,6 +259,36 @@ fn login_in_place_of_a_first_renewal_is_the_one_that_an_operator_requests() {
 }
 
 #[test]
+fn login_in_place_of_a_first_renewal_follows_the_configuration() {
+    let mut life = rotating();
+    life.check(lost());
+    assert!(!logs_in(&life));
+    life.policy.reauth = Some(reauth_policy());
+    life.step(Event::PolicyChanged);
+    assert!(logs_in(&life));
+    life.policy.reauth = None;
+    life.step(Event::PolicyChanged);
+    assert!(!logs_in(&life));
+    life.policy.reauth = Some(reauth_policy());
+    life.step(Event::PolicyChanged);
+    life.policy.rotates = false;
+    life.step(Event::PolicyChanged);
+    assert!(!logs_in(&life), "nothing is held any more");
+}
+
+#[test]
+fn login_in_place_of_a_first_renewal_that_could_not_start_is_due_again() {
+    let mut life = rotating();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(lost());
+    assert!(matches!(life.step(Event::Admitted(Resource::Reauth)), Some(Action::Reauth { .. })));
+    life.step(Event::Cancelled);
+    assert!(!logs_in(&life));
+    life.advance(secs(2));
+    assert!(logs_in(&life));
+}
+
+#[test]
 fn last_room_is_a_tenth_of_a_short_life() {
     let mut life = rotating();
     renew(&mut life, alive(20_000));
