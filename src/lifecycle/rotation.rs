@@ -85,11 +85,12 @@ impl Transition<'_> {
         self.notices.insert(at, failed);
     }
 
-    /// Whether a renewal that ended so is held: the refresh token may be spent, or there is none.
+    /// Whether a renewal that ended so is held: the refresh token may be spent, or there is none. If
+    /// another one has come meanwhile, a lost request may have sent either of them: the task that
+    /// was started before may have read it later.
     pub(super) fn must_be_held(&self, fault: &CallError, misconfigured: bool) -> bool {
-        self.context.policy.rotates
-            && !self.token.refresh_replaced
-            && (fault.may_have_acted || misconfigured && fault.local)
+        let is_absent = misconfigured && fault.local && !self.token.refresh_replaced;
+        self.context.policy.rotates && (fault.may_have_acted || is_absent)
     }
 
     /// Holds the next renewal, of the candidate too, which would send the same refresh token: until
@@ -113,12 +114,18 @@ impl Transition<'_> {
         }
         match self.token.reading() {
             Some(reading) => self.plan_early_reauth(&reading),
-            // A login whose value is being verified is not repeated before that has failed.
-            None if self.token.may_be_alive() && self.token.pending_reauth.is_none() => {
-                self.token.early_reauth_at = self.next_attempt_at();
-            }
+            None if self.token.may_be_alive() => self.plan_reauth_of_unknown(),
             None => {}
         }
+    }
+
+    /// Plans a login in place of a held renewal if it is not known how long the value lives. A login
+    /// whose value is being verified is not repeated before that has failed.
+    pub(super) fn plan_reauth_of_unknown(&mut self) {
+        let wanted = self.token.held_until.is_some() && self.token.pending_reauth.is_none();
+        let not_before = self.token.early_reauth_at.unwrap_or_default();
+        let allowed = self.next_attempt_at().filter(|_| wanted);
+        self.token.early_reauth_at = allowed.map(|at| at.max(not_before));
     }
 
     /// Whether the value may be alive, and no response of this boot tells for how long.

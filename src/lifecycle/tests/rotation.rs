@@ -246,6 +246,49 @@ fn first_renewal_that_is_lost_is_held_for_the_time_out_and_replaced_by_a_login()
 }
 
 #[test]
+fn login_in_place_of_a_first_renewal_is_the_one_that_an_operator_requests() {
+    let mut life = rotating();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(lost());
+    life.step(Event::OperatorRequested(OperatorRequest::Reauth));
+    let action = life.reauth(NEW);
+    assert_eq!(action, Action::Reauth { reason: ReauthReason::Requested, attempt: 1 });
+    renew(&mut life, alive(100_000));
+    assert_eq!(life.token.state(), State::Alive);
+    assert!(!logs_in(&life));
+}
+
+#[test]
+fn login_in_place_of_a_first_renewal_follows_the_configuration() {
+    let mut life = rotating();
+    life.check(lost());
+    assert!(!logs_in(&life));
+    life.policy.reauth = Some(reauth_policy());
+    life.step(Event::PolicyChanged);
+    assert!(logs_in(&life));
+    life.policy.reauth = None;
+    life.step(Event::PolicyChanged);
+    assert!(!logs_in(&life));
+    life.policy.reauth = Some(reauth_policy());
+    life.step(Event::PolicyChanged);
+    life.policy.rotates = false;
+    life.step(Event::PolicyChanged);
+    assert!(!logs_in(&life), "nothing is held any more");
+}
+
+#[test]
+fn login_in_place_of_a_first_renewal_that_could_not_start_is_due_again() {
+    let mut life = rotating();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(lost());
+    assert!(matches!(life.step(Event::Admitted(Resource::Reauth)), Some(Action::Reauth { .. })));
+    life.step(Event::Cancelled);
+    assert!(!logs_in(&life));
+    life.advance(secs(2));
+    assert!(logs_in(&life));
+}
+
+#[test]
 fn last_room_is_a_tenth_of_a_short_life() {
     let mut life = rotating();
     renew(&mut life, alive(20_000));
@@ -459,16 +502,27 @@ fn source_value_that_comes_while_a_renewal_is_held_waits_unless_a_refresh_token_
 }
 
 #[test]
-fn loss_of_the_refresh_token_before_the_new_one_holds_nothing() {
+fn new_refresh_token_that_the_lost_renewal_may_have_sent_is_held() {
     let mut life = living();
     let at = due(&life).unwrap();
     life.advance(at.since(life.now));
     life.step(Event::Admitted(Resource::Server));
     life.source(SourceChange::NewRefreshToken);
     life.answer(lost());
-    assert_eq!(due(&life), Some(life.now + secs(1)));
-    life.check(lost());
     assert_eq!(due(&life).map(|due| due + secs(10)), life.token.expiry());
+    life.source(SourceChange::NewRefreshToken);
+    assert_eq!(due(&life), Some(life.now));
+}
+
+#[test]
+fn new_refresh_token_is_tried_soon_if_the_renewal_before_found_none() {
+    let mut life = living();
+    let at = due(&life).unwrap();
+    life.advance(at.since(life.now));
+    life.step(Event::Admitted(Resource::Server));
+    life.source(SourceChange::NewRefreshToken);
+    life.answer(nothing_to_send());
+    assert_eq!(due(&life), Some(life.now + secs(1)));
 }
 
 #[test]
