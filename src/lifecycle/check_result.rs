@@ -288,6 +288,12 @@ impl Transition<'_> {
                 candidate.backoff_level = 0;
                 self.candidate_failed(candidate, fault, false, Duration::ZERO);
             }
+            // The API cannot tell whether the candidate lives, and neither value can be renewed: the
+            // newer one counts.
+            Outcome::Misconfigured(fault) if fault.local && self.must_be_held(&fault, true) => {
+                self.promote_candidate();
+                self.failed(fault, true, Duration::ZERO);
+            }
             Outcome::Misconfigured(fault) => {
                 self.candidate_failed(candidate, fault, true, Duration::ZERO);
             }

@@ -40,7 +40,8 @@ impl Transition<'_> {
         }
         match end.result {
             ReauthOutcome::NewValue { stored } => {
-                // The refresh token that may be spent is not sent again: the login replaced it.
+                // The new value is not from the session of the refresh token that may be spent, and
+                // its own may have come with it.
                 self.token.held_until = self.token.held_until.map(|_| self.now);
                 let obtained = Some((PendingReauth { attempt, duration_ms }, stored));
                 self.token.candidate = Some(Candidate::new(self.now, obtained));

@@ -113,12 +113,22 @@ impl Transition<'_> {
         }
         match self.token.reading() {
             Some(reading) => self.plan_early_reauth(&reading),
-            // A login whose value is being verified is not repeated before that has failed.
-            None if self.token.may_be_alive() && self.token.pending_reauth.is_none() => {
-                self.token.early_reauth_at = self.next_attempt_at();
-            }
+            None if self.token.may_be_alive() => self.plan_login_for_unknown_life(),
             None => {}
         }
+    }
+
+    /// A login replaces a value that cannot be renewed, and whose life is unknown. If that value came
+    /// from a login itself, it is given time: the logins are spread over the window of the budget.
+    fn plan_login_for_unknown_life(&mut self) {
+        let Some(policy) = self.context.policy.reauth else { return };
+        let allowed = self.token.budget.next_attempt_at(&policy, self.now);
+        let planned = self.token.early_reauth_at;
+        self.token.early_reauth_at = Some(match (self.token.pending_reauth, planned) {
+            (None, _) => allowed,
+            (Some(_), Some(planned)) => planned,
+            (Some(_), None) => allowed.max(self.now + policy.window / policy.max_attempts.get()),
+        });
     }
 
     /// Whether the value may be alive, and no response of this boot tells for how long.

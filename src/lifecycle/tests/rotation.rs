@@ -365,6 +365,59 @@ fn living_value_without_a_refresh_token_is_replaced_by_a_login() {
 }
 
 #[test]
+fn value_of_unknown_life_without_a_refresh_token_is_replaced_by_logins_over_the_window() {
+    let mut life = rotating();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(nothing_to_send());
+    assert!(logs_in(&life), "nothing is known of the first value");
+    let mut starts = Vec::new();
+    for _ in 0..4 {
+        life.reauth(NEW);
+        starts.push(life.now);
+        while life.token.has_candidate() {
+            life.check(nothing_to_send());
+        }
+        life.store(Ok(()));
+        let planned = life.token.due_for(Resource::Reauth);
+        for _ in 0..3 {
+            life.check(nothing_to_send());
+        }
+        assert_eq!(life.token.due_for(Resource::Reauth), planned, "checks do not postpone it");
+    }
+    let pauses: Vec<_> = starts.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+    assert!(pauses.iter().all(|pause| (secs(1_200)..secs(1_300)).contains(pause)), "{pauses:?}");
+}
+
+#[test]
+fn new_value_without_a_refresh_token_takes_the_place_of_one_that_cannot_be_renewed() {
+    let mut life = living();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(nothing_to_send());
+    life.reauth(NEW);
+    life.check(nothing_to_send());
+    assert_eq!((life.token.validity(), life.token.active_slot()), (Validity::Unknown, Slot::B));
+    assert_eq!(life.replaced, [ReplacedBy::Reauth]);
+    assert_eq!(life.admit(), Some(Action::Persist { slot: Slot::B }));
+
+    let mut life = living();
+    life.source(SourceChange::NewValue);
+    life.check(nothing_to_send());
+    assert_eq!((life.token.validity(), life.token.active_slot()), (Validity::Unknown, Slot::B));
+    life.source(SourceChange::NewRefreshToken);
+    renew(&mut life, alive(100_000));
+    assert_eq!(life.token.state(), State::Alive);
+}
+
+#[test]
+fn candidate_that_the_server_refuses_to_renew_does_not_replace_the_living_value() {
+    let mut life = living();
+    life.source(SourceChange::NewValue);
+    life.check(not_allowed());
+    assert!(life.token.has_candidate());
+    assert_eq!(life.token.state(), State::Retrying);
+}
+
+#[test]
 fn response_ends_the_hold() {
     let mut life = living();
     life.check(lost());
