@@ -65,6 +65,8 @@ pub struct CallError {
     /// The server may have processed a request that must not be repeated, such as a renewal that
     /// spends a refresh token.
     pub may_have_acted: bool,
+    /// There is no refresh token that may be sent.
+    pub no_refresh_token: bool,
 }
 
 impl CallError {

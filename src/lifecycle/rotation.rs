@@ -13,6 +13,7 @@
 use super::check_timing::last_retry_room;
 use super::context::Transition;
 use super::event::Notice;
+use super::reading::Reading;
 use super::token::{InFlight, Task, Validity};
 use crate::outcome::CallError;
 use crate::time::{Moment, whole_millis};
@@ -86,10 +87,18 @@ impl Transition<'_> {
     }
 
     /// Whether a renewal that ended so is held: the refresh token may be spent, or there is none.
-    pub(super) fn must_be_held(&self, fault: &CallError, misconfigured: bool) -> bool {
+    pub(super) const fn must_be_held(&self, fault: &CallError) -> bool {
         self.context.policy.rotates
             && !self.token.refresh_replaced
-            && (fault.may_have_acted || misconfigured && fault.local)
+            && (fault.may_have_acted || fault.no_refresh_token)
+    }
+
+    /// The value is alive, but nothing renews it: a login replaces it.
+    pub(super) fn cannot_renew(&mut self, reading: &Reading) {
+        if self.context.policy.rotates && !self.token.refresh_replaced && !reading.is_endless() {
+            self.token.held_until = Some(self.now);
+            self.plan_early_reauth(reading);
+        }
     }
 
     /// Holds the next renewal, of the candidate too, which would send the same refresh token: until
