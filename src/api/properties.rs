@@ -110,6 +110,8 @@ fn check_profile(answer: &RawResponse, outcome: &Outcome, errors: &[ApiError]) {
     assert_eq!(sarus::renew(SECRET, answer).new_value, renewed.new_value);
     let login = interpret::login(&asked(Endpoint::Login), answer);
     assert_eq!(sarus::login(SECRET, answer).ok(), login.ok());
+    let is_revoked = interpret::revoke(&asked(Endpoint::Revoke), answer).is_ok();
+    assert!(!is_revoked || sarus::revoke(SECRET, answer).is_ok(), "revoked natively only");
 }
 
 fn check_outcome(status: u16, outcome: &Outcome, errors: &[ApiError]) {

@@ -1,9 +1,11 @@
 //! The commands of README.md and docs/, run as they are written, against a running daemon.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
+use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -28,7 +30,9 @@ fn commands() -> Vec<String> {
         let blocks = text.split("\n```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
         for line in blocks.flat_map(str::lines) {
             let mut words = line.strip_prefix("sudo ").unwrap_or(line).split(' ');
+            let is_of_the_tutorial = line.contains("$url") || line.contains(":8900/");
             let is_ours = matches!(words.next(), Some("tokenkeep" | "curl"))
+                && !is_of_the_tutorial
                 && !words.any(|word| EXCLUDED.contains(&word));
             if is_ours {
                 found.push(line.to_owned());
@@ -40,6 +44,15 @@ fn commands() -> Vec<String> {
     // Revoked tokens are not alive, which `status` reports.
     found.sort_by_key(|line| line.contains("revoke"));
     found
+}
+
+/// The blocks of the tutorial about profiles in this language, with the invented API at `port`.
+fn tutorial(language: &str, port: u16) -> Vec<String> {
+    let text = fs::read_to_string("docs/profiles.md").expect("text");
+    let section = text.split("\n## ").find(|section| section.starts_with("Write one")).expect("it");
+    let fence = format!("\n```{language}\n");
+    let blocks = section.split(&fence).skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(|block| block.replace("8900", &port.to_string())).collect()
 }
 
 /// The README's last block of this language that contains `content`.
@@ -175,5 +188,59 @@ async fn commands_of_the_documentation_work() {
         assert!(output.status.code().is_some_and(|status| status <= most), "{line}: {output:?}");
         assert!(!output.stdout.is_empty(), "{line}: {output:?}");
     }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn tutorial_about_profiles_works_as_it_is_written() {
+    let port = free_port();
+    let [api] = &tutorial("python", port)[..] else { panic!("the API") };
+    let [profile, service] = &tutorial("toml", port)[..] else { panic!("profile and service") };
+    let [login, look, probe] = &tutorial("sh", port)[..] else { panic!("three steps") };
+    let here = |text: &str| {
+        text.replace("/etc/tokenkeep/", "$DIR/").replace("/var/lib/tokenkeep/", "$DIR/state/")
+    };
+    let stage = Stage::new(&here(service));
+    programs(&stage, "$DIR/tokenkeep.toml", "");
+    let script = stage.write("parcels.py", api);
+    let mut python = Command::new("python3");
+    let _api =
+        python.arg(script).stderr(Stdio::null()).kill_on_drop(true).spawn().expect("python3");
+    until("the API listens", || TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+
+    // Look at the responses.
+    let opened = shell(&stage, login, "").await;
+    let opened: Value = serde_json::from_slice(&opened.stdout).expect("JSON");
+    let key = opened["session"]["key"].as_str().expect("a key");
+    let [store, requests] = look.split_once('\n').map(<[&str; 2]>::from).expect("two steps");
+    let shown = store.split(' ').nth(2).expect("a key");
+    let url = login.lines().next().expect("an address");
+    let lines = [url, &store.replace(shown, key), requests].join("\n");
+    let looked = String::from_utf8(shell(&stage, &lines, "").await.stdout).expect("text");
+    assert_eq!(looked.matches("200 OK").count(), 2, "{looked}");
+    assert_eq!(looked.matches("session unknown").count(), 1, "{looked}");
+    assert_eq!(looked.matches("not permitted").count(), 1, "{looked}");
+
+    // Write the profile, and probe it.
+    stage.write("parcels.toml", profile);
+    let probed = shell(&stage, probe, "").await;
+    assert!(probed.status.success(), "{probed:?}");
+    let probed = String::from_utf8(probed.stdout).expect("text");
+    assert!(probed.starts_with("query: HTTP 200; `life`: "), "{probed}");
+    let call = probe.lines().last().expect("a call");
+    stage.write("invented.token", "invented");
+    let dead = shell(&stage, &call.replace("parcels.token", "invented.token"), "").await;
+    assert_eq!(dead.status.code(), Some(1), "{dead:?}");
+    stage.write("parcels.toml", &profile.replace("GET session", "GET parcels"));
+    let forbidden = shell(&stage, call, "").await;
+    assert_eq!(forbidden.status.code(), Some(78), "{forbidden:?}");
+    let forbidden = String::from_utf8(forbidden.stdout).expect("text");
+    assert!(forbidden.contains("no rule of `later` or `dead` matches"), "{forbidden}");
+
+    // Put it into service: without a session, the first thing is a login.
+    stage.write("parcels-password", "secret");
+    let daemon = stage.start();
+    daemon.event("reauth_succeeded", "parcels").await;
+    daemon.event("token_checked", "parcels").await;
     daemon.stop().await;
 }

@@ -292,6 +292,9 @@ async fn refresh_token_that_add_takes_becomes_a_file_of_the_daemon() {
     assert_eq!(stage.read("state/feed.refresh").trim(), secret("refresh"));
     assert!(!stage.path("state/feed.token").exists());
     let entry = stage.read("conf.d/feed.toml");
+    let (_, said) = run(&stage, &["doctor", "--offline"]).await;
+    assert_eq!(said.matches("oauth2.client_id: there is no such file").count(), 1, "{said}");
+    assert!(said.contains("until then a renewal with the refresh token gets a value"), "{said}");
     let (ended, said) = run(&stage, &["check-config"]).await;
     assert_eq!(ended, GOOD, "{said}");
     let kept = format!("refresh token  file {}", stage.path("state/feed.refresh").display());

@@ -296,17 +296,21 @@ async fn new_refresh_token_in_the_file_revives_a_dead_token_at_once() {
 }
 
 #[tokio::test]
-async fn old_refresh_token_that_is_put_back_is_not_sent_again() {
-    let (server, stage) = session(LIFE, "").await;
+async fn old_refresh_token_that_is_put_back_is_replaced_and_not_sent_again() {
+    let (server, stage) = session(seconds(6), "").await;
     let first = refresh_in_file(&stage);
     let daemon = stage.start();
     renewals(&server, 2).await;
-    until("its successor", || refresh_in_file(&stage) != first).await;
+    daemon.nth(2, "token_replaced", "feed").await;
     stage.replace("refresh/feed", &first);
-    renewals(&server, 5).await;
+    until("it is replaced", || server.is_usable(&refresh_in_file(&stage))).await;
+    assert_eq!(server.renewals(), 2);
+    daemon.signal(Signal::KILL);
+    daemon.ended().await;
+    let daemon = stage.start();
+    renewals(&server, 3).await;
     daemon.stop().await;
     assert_eq!(server.reuses(), 0);
-    assert!(server.is_usable(&refresh_in_file(&stage)));
 }
 
 #[tokio::test]

@@ -130,13 +130,16 @@ pub(super) fn tokens(
             }
             Err(fault) => {
                 let text = format!("[token.{name}] {fault}");
-                let may_come =
-                    matches!(fault.kind, SourceErrorKind::Missing | SourceErrorKind::Empty)
-                        && token.keep_alive.reauth.is_some();
-                if may_come {
-                    diagnosis.warning(format!("{text}; until then `reauth` gets a new value"));
-                } else {
-                    unreadable(&fault.kind, text, diagnosis);
+                let is_absent =
+                    matches!(fault.kind, SourceErrorKind::Missing | SourceErrorKind::Empty);
+                match (&token.refresh, &token.keep_alive.reauth) {
+                    (Some(_), _) if is_absent => diagnosis.warning(format!(
+                        "{text}; until then a renewal with the refresh token gets a value"
+                    )),
+                    (None, Some(_)) if is_absent => {
+                        diagnosis.warning(format!("{text}; until then `reauth` gets a new value"));
+                    }
+                    _ => unreadable(&fault.kind, text, diagnosis),
                 }
             }
         }

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::diagnosis::Diagnosis;
 use super::files::Value;
-use crate::api::Client;
+use crate::api::{Client, ClientError};
 use crate::outcome::{CallError, Connection, ENDLESS, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::{Server, Settings, Source};
@@ -30,6 +30,8 @@ pub(super) async fn check(
     for server in &settings.servers {
         let client = match Client::new(server) {
             Ok(client) => client,
+            // Reported for the parameter itself.
+            Err(ClientError::Parameter { .. }) => continue,
             Err(error) => {
                 diagnosis.error(format!("[server.{}] {error}", server.name));
                 continue;

@@ -251,17 +251,15 @@ impl HeldCompanion {
         &mut self.state
     }
 
-    /// The source was read, and holds this, or nothing usable. Returns whether that is a refresh
-    /// token that was not known, unless this is the first read. A row that it supersedes is deleted.
-    pub(crate) fn note_source(&mut self, in_source: Option<TokenValue>) -> bool {
+    /// The source was read, and holds this, or nothing usable. A row that it supersedes is deleted.
+    pub(crate) fn note_source(&mut self, in_source: Option<TokenValue>) {
         let in_source = in_source.map(|value| (self.fingerprint(&value), value));
-        let is_new = self.state.set_in_source(in_source);
+        self.state.set_in_source(in_source);
         if self.state.drop_superseded()
             && let Some(writer) = self.companion.writer()
         {
             writer.delete(&self.companion.name);
         }
-        is_new
     }
 
     /// The refresh token that counts; `None` if there is none that may be sent.

@@ -25,8 +25,9 @@ pub(crate) struct CompanionState {
     refused: Option<u64>,
     /// There may be a row in the database.
     has_row: bool,
-    /// The source was read.
-    was_read: bool,
+    /// Whether the source has shown an unknown refresh token, which was not reported. `None`: it was
+    /// not read yet.
+    has_news: Option<bool>,
     /// A warning about the source was reported.
     is_warned: bool,
     /// The last error of storing it that was reported.
@@ -111,14 +112,33 @@ impl CompanionState {
         self.forget_oldest();
     }
 
-    /// The source holds this. Returns whether that is a refresh token that was not known, unless the
-    /// source was not read before.
-    pub(super) fn set_in_source(&mut self, in_source: Option<(u64, TokenValue)>) -> bool {
-        let is_new = in_source
-            .as_ref()
-            .is_some_and(|(fingerprint, _)| !self.fingerprints().contains(fingerprint));
+    /// The source was read, and holds this.
+    pub(super) fn set_in_source(&mut self, in_source: Option<(u64, TokenValue)>) {
+        let is_unknown =
+            |(fingerprint, _): &(u64, TokenValue)| !self.fingerprints().contains(fingerprint);
+        let is_new = in_source.as_ref().is_some_and(is_unknown);
+        self.has_news = Some(self.has_news.is_some_and(|has_news| has_news || is_new));
         self.in_source = in_source;
-        std::mem::replace(&mut self.was_read, true) && is_new
+        let is_spent = self.is_source_spent();
+        if let Some(successor) = self.successor.as_mut().filter(|_| is_spent)
+            && successor.value.is_some()
+        {
+            // An old copy was put back: after a restart it must not count.
+            let replaces = self.in_source.as_ref().map(|(_, value)| value);
+            if successor.place == Place::Source || successor.replaces.as_ref() != replaces {
+                successor.replaces = replaces.cloned();
+                successor.place = Place::Memory;
+            }
+        }
+    }
+
+    /// Whether the source has shown a refresh token that was not known, since this was last asked.
+    /// The first one that it shows is no news.
+    pub(crate) const fn take_news(&mut self) -> bool {
+        if let Some(has_news) = &mut self.has_news {
+            return std::mem::replace(has_news, false);
+        }
+        false
     }
 
     /// Forgets a successor that the source supersedes. Returns whether it may have a row.

@@ -107,13 +107,37 @@ fn session_without_a_refresh_token_voids_the_one_before_until_the_source_changes
 fn new_refresh_token_in_the_source_is_news_and_an_own_write_is_not() {
     let companions = with(&["a"]);
     let mut a = held(&companions, "a");
-    assert!(!a.note_source(Some(value("r-1"))), "it is the first");
-    assert!(!a.note_source(Some(value("r-1"))));
-    a.replace(Some(&value("r-1")), Some(value("r-2")));
-    for source in [Some("r-2"), Some("r-1"), None] {
-        assert!(!a.note_source(source.map(value)), "{source:?}");
+    let mut is_news = |source: Option<&str>| {
+        a.note_source(source.map(value));
+        if source == Some("r-1") {
+            a.replace(Some(&value("r-1")), Some(value("r-2")));
+        }
+        a.state().take_news()
+    };
+    let sources = [Some("r-1"), Some("r-2"), Some("r-1"), None, Some("r-3"), Some("r-3")];
+    assert_eq!(sources.map(&mut is_news), [false, false, false, false, true, false]);
+}
+
+#[test]
+fn old_copy_that_is_put_back_does_not_count_after_a_restart_either() {
+    let companions = with(&["a"]);
+    let mut a = held(&companions, "a");
+    current(&mut a, Some("r-1"));
+    for (sent, new) in [("r-1", "r-2"), ("r-2", "r-3")] {
+        a.replace(Some(&value(sent)), Some(value(new)));
+        a.is_in_source();
+        current(&mut a, Some(new));
     }
-    assert!(a.note_source(Some(value("r-3"))));
+    assert!(!a.state().is_changed());
+    a.note_source(Some(value("r-1")));
+    assert!(a.state().is_changed(), "it is to be stored");
+    assert_eq!(a.state().row(), Some(row(Some("r-3"), Some("r-1"))));
+    a.state().is_in_database();
+    a.note_source(Some(value("r-1")));
+    assert!(!a.state().is_changed());
+    a.note_source(Some(value("r-2")));
+    assert_eq!(a.state().row(), Some(row(Some("r-3"), Some("r-2"))));
+    assert!(a.state().is_changed());
 }
 
 #[test]

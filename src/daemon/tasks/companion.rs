@@ -30,9 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// The least time that a write gets, however short the life of the value is.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whether the source holds a refresh token that was not known, with warnings about the source; or
-/// why it holds none.
-type SourceRead = Result<(bool, Vec<SourceWarning>), String>;
+/// Warnings about a source that holds a refresh token, or why it holds none.
+type SourceRead = Result<Vec<SourceWarning>, String>;
 
 /// What a task needs to read and store a refresh token.
 #[derive(Debug, Clone)]
@@ -63,16 +62,16 @@ impl CompanionAccess {
         Arc::clone(&self.companion).hold().await
     }
 
-    /// Reads the source. Returns whether it holds a refresh token that was not known, and warnings
-    /// about the source.
+    /// Reads the source.
     ///
     /// # Errors
     ///
-    /// If the disk does not respond; otherwise, with `Ok(Err(..))`, why there is none.
+    /// If the disk does not respond. Any other error is part of the result.
     pub(super) async fn read(&self, held: &mut HeldCompanion) -> Result<SourceRead, CallError> {
         let source = match &self.source {
             Some(CompanionSource::Line(value)) => {
-                return Ok(Ok((held.note_source(Some(value.clone())), Vec::new())));
+                held.note_source(Some(value.clone()));
+                return Ok(Ok(Vec::new()));
             }
             Some(CompanionSource::Own(source)) => source.clone(),
             None => return Ok(Err("the token was removed".to_owned())),
@@ -80,7 +79,10 @@ impl CompanionAccess {
         let described = describe(&source);
         let read = with_disk_timeout(blocking_among(&DISK, move || read_source(&source))).await;
         match read {
-            Some(Ok(found)) => Ok(Ok((held.note_source(Some(found.value)), found.warnings))),
+            Some(Ok(found)) => {
+                held.note_source(Some(found.value));
+                Ok(Ok(found.warnings))
+            }
             Some(Err(error)) => {
                 held.note_source(None);
                 Ok(Err(error.to_string()))
@@ -102,7 +104,11 @@ impl CompanionAccess {
     pub(super) async fn current(&self, held: &mut HeldCompanion) -> Result<TokenValue, Outcome> {
         let read = self.read(held).await.map_err(Outcome::Unavailable)?;
         match held.current() {
-            Ok(Some(refresh)) => Ok(refresh),
+            Ok(Some(refresh)) => {
+                // It is used at once.
+                held.state().take_news();
+                Ok(refresh)
+            }
             Ok(None) => {
                 let reason = read.err().unwrap_or_else(|| {
                     "the last login returned none, and the one in its source is not valid any more; \
@@ -267,15 +273,19 @@ pub(super) async fn keep_storing(access: CompanionAccess) -> Completion {
 /// and warnings about the source.
 pub(super) async fn check_source(access: CompanionAccess) -> Completion {
     let mut held = access.hold().await;
-    let report = match access.read(&mut held).await {
-        Ok(Ok((is_new, mut warnings))) => {
-            if held.state().set_warned(!warnings.is_empty()) {
-                warnings.clear();
-            }
-            let is_news = is_new || !warnings.is_empty();
-            is_news.then(|| access.report(CompanionEvent::SourceRead { is_new, warnings }))
-        }
-        Ok(Err(_)) | Err(_) => None,
+    let mut warnings = match access.read(&mut held).await {
+        Ok(Ok(warnings)) => warnings,
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    };
+    if held.state().set_warned(!warnings.is_empty()) {
+        warnings.clear();
+    }
+    let is_new = held.state().take_news();
+    let report = if is_new || !warnings.is_empty() {
+        Some(access.report(CompanionEvent::SourceRead { is_new, warnings }))
+    } else {
+        // If an old copy was put back.
+        access.store(&mut held, DISK_TIMEOUT).await
     };
     Completion::Companion(report, None)
 }

@@ -28,7 +28,9 @@ fn renewal_that_had_nothing_to_send_says_nothing_about_the_server() {
         match actions.iter().find(|(ticket, _)| ticket.token == id) {
             Some((ticket, _)) => break *ticket,
             None => {
-                actions.iter().for_each(|(ticket, _)| fixture.answer(*ticket, unavailable()));
+                for (ticket, _) in actions {
+                    fixture.answer(ticket, unavailable());
+                }
             }
         }
     };
