@@ -86,11 +86,12 @@ impl Transition<'_> {
         self.notices.insert(at, failed);
     }
 
-    /// Whether a renewal that ended so is held: the refresh token may be spent, or there is none.
+    /// Whether a renewal that ended so is held: the refresh token may be spent, or there is none. If
+    /// another one has come meanwhile, a lost request may have sent either of them: the task that
+    /// was started before may have read it later.
     pub(super) const fn must_be_held(&self, fault: &CallError) -> bool {
-        self.context.policy.rotates
-            && !self.token.refresh_replaced
-            && (fault.may_have_acted || fault.no_refresh_token)
+        let is_absent = fault.no_refresh_token && !self.token.refresh_replaced;
+        self.context.policy.rotates && (fault.may_have_acted || is_absent)
     }
 
     /// The value is alive, but nothing renews it: a login replaces it.

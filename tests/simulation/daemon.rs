@@ -93,9 +93,12 @@ impl World {
             } else if let Some(sent) = sent {
                 self.store_refresh(subject, sent, next);
             }
-            if let Some(sent) = sent.filter(|_| expected) {
+            if expected {
                 let (left, there) = (self.left(subject), &self.subjects[subject]);
-                let (whose, rule) = ((subject, there.using), (left, &*there.policy));
+                // The scheduler cannot know which one was sent if another has come meanwhile.
+                let sent = sent.filter(|sent| there.refresh == Some(*sent));
+                let using = there.using.filter(|_| !self.watch.logins.is_dead(subject));
+                let (whose, rule) = ((subject, using), (left, &*there.policy));
                 self.watch.spent.ended(self.now, whose, sent, &outcome, rule);
             }
         }

@@ -86,6 +86,7 @@ impl World {
         let probing = self.watch.outages.is_down(server);
         self.watch.fresh.asked(self.now, (subject, session), connection, probing)?;
         if probing
+            && self.stopping.is_none()
             && self.watch.outages.has_failed(server, subject)
             && !self.in_batch
             && self.looks_closely()
@@ -139,7 +140,14 @@ impl World {
     }
 
     /// What is known of the life of a token's value: what the last reading reported, and its expiry.
+    /// An earlier run's reading tells nothing once the expiry has passed.
     pub(crate) fn left(&self, subject: usize) -> Left {
+        let token = self.subjects[subject].id.and_then(|id| self.scheduler.as_ref()?.token(id));
+        if token.is_some_and(|token| {
+            token.is_restored() && matches!(token.validity(), Validity::Unverified(_))
+        }) {
+            return None;
+        }
         let session =
             self.subjects[subject].using.filter(|_| !self.watch.logins.is_dead(subject))?;
         Some((self.watch.survival.reported(session), self.watch.survival.expiry(session)?))
@@ -431,14 +439,19 @@ impl World {
             if self.watch.limits.in_flight(server) == 0
                 && self.cancelled.is_empty()
                 && self.watch.outages.is_probed_too_seldom(self.now, server, slack)
-                && let Some(owed) = (0..self.subjects.len())
+            {
+                let owed = (0..self.subjects.len())
                     .filter(|subject| self.subjects[*subject].server == server)
                     .filter(|subject| !self.watch.outages.has_own_trouble(server, *subject))
-                    .find(|subject| self.is_owed(*subject))
-            {
-                let what =
-                    format!("server {server} is down, token {owed} waits, and nothing probes it");
-                return Err(self.violation(Invariant::OutagesAreReal, what));
+                    .find(|subject| self.is_owed(*subject));
+                if let Some(owed) = owed {
+                    let what = format!(
+                        "server {server} is down, token {owed} waits, and nothing probes it"
+                    );
+                    return Err(self.violation(Invariant::OutagesAreReal, what));
+                }
+                // All renewals may be held.
+                self.watch.outages.excused_until(server, self.now);
             }
             let rate = u64::from(limits.rate_limit.get());
             let Some((since, waiting)) = self.watch.outages.overdue(self.now, server, rate) else {

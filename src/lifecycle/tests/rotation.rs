@@ -569,16 +569,27 @@ fn source_value_that_comes_while_a_renewal_is_held_waits_unless_a_refresh_token_
 }
 
 #[test]
-fn loss_of_the_refresh_token_before_the_new_one_holds_nothing() {
+fn new_refresh_token_that_the_lost_renewal_may_have_sent_is_held() {
     let mut life = living();
     let at = due(&life).unwrap();
     life.advance(at.since(life.now));
     life.step(Event::Admitted(Resource::Server));
     life.source(SourceChange::NewRefreshToken);
     life.answer(lost());
-    assert_eq!(due(&life), Some(life.now + secs(1)));
-    life.check(lost());
     assert_eq!(due(&life).map(|due| due + secs(10)), life.token.expiry());
+    life.source(SourceChange::NewRefreshToken);
+    assert_eq!(due(&life), Some(life.now));
+}
+
+#[test]
+fn new_refresh_token_is_tried_soon_if_the_renewal_before_found_none() {
+    let mut life = living();
+    let at = due(&life).unwrap();
+    life.advance(at.since(life.now));
+    life.step(Event::Admitted(Resource::Server));
+    life.source(SourceChange::NewRefreshToken);
+    life.answer(nothing_to_send());
+    assert_eq!(due(&life), Some(life.now + secs(1)));
 }
 
 #[test]
