@@ -62,6 +62,9 @@ impl Transition<'_> {
             Outcome::Expired(fault) => self.mark_dead(Validity::Expired, fault),
             Outcome::Rejected(fault) => self.rejected(fault),
             Outcome::Misconfigured(fault) if method == Method::Renew => {
+                if fault.no_refresh_token {
+                    self.conclude_unverifiable(&fault);
+                }
                 self.renew_refused(fault);
             }
             Outcome::Misconfigured(fault) => self.failed(fault, true, Duration::ZERO),
@@ -298,6 +301,7 @@ impl Transition<'_> {
                 if fault.no_refresh_token && self.must_be_held(&fault) =>
             {
                 self.promote_candidate();
+                self.conclude_unverifiable(&fault);
                 self.failed(fault, true, Duration::ZERO);
             }
             Outcome::Misconfigured(fault) => {

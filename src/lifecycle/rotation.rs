@@ -123,22 +123,30 @@ impl Transition<'_> {
         }
         match self.token.reading() {
             Some(reading) => self.plan_early_reauth(&reading),
-            None if self.token.may_be_alive() => self.plan_login_for_unknown_life(),
+            // A login whose value is being verified is not repeated before that has failed.
+            None if self.token.may_be_alive() && self.token.pending_reauth.is_none() => {
+                self.token.early_reauth_at =
+                    self.token.early_reauth_at.or_else(|| self.next_attempt_at());
+            }
             None => {}
         }
     }
 
-    /// A login replaces a value that cannot be renewed, and whose life is unknown. If that value came
-    /// from a login itself, it is given time: the logins are spread over the window of the budget.
-    fn plan_login_for_unknown_life(&mut self) {
-        let Some(policy) = self.context.policy.reauth else { return };
+    /// The value of a login cannot be verified, as it came without a refresh token. It is given time,
+    /// because it may live: further logins are spread over the window of the budget.
+    pub(super) fn conclude_unverifiable(&mut self, fault: &CallError) {
+        if !self.must_be_held(fault) || self.token.validity != Validity::Unknown {
+            return;
+        }
+        let (Some(pending_reauth), Some(policy)) =
+            (self.token.pending_reauth.take(), self.context.policy.reauth)
+        else {
+            return;
+        };
         let allowed = self.token.budget.next_attempt_at(&policy, self.now);
-        let planned = self.token.early_reauth_at;
-        self.token.early_reauth_at = Some(match (self.token.pending_reauth, planned) {
-            (None, _) => allowed,
-            (Some(_), Some(planned)) => planned,
-            (Some(_), None) => allowed.max(self.now + policy.window / policy.max_attempts.get()),
-        });
+        let next = allowed.max(self.now + policy.window / policy.max_attempts.get());
+        self.token.early_reauth_at = Some(next);
+        self.unverifiable(pending_reauth, fault);
     }
 
     /// Whether the value may be alive, and no response of this boot tells for how long.

@@ -403,6 +403,7 @@ fn value_of_unknown_life_without_a_refresh_token_is_replaced_by_logins_over_the_
         }
         assert_eq!(life.token.due_for(Resource::Reauth), planned, "checks do not postpone it");
     }
+    assert_eq!(life.count("reauth failed"), starts.len(), "each attempt is concluded");
     let pauses: Vec<_> = starts.windows(2).map(|pair| pair[1].since(pair[0])).collect();
     assert!(pauses.iter().all(|pause| (secs(1_200)..secs(1_300)).contains(pause)), "{pauses:?}");
 }
