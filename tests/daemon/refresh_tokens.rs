@@ -16,7 +16,7 @@ const LIFE: Duration = Duration::from_secs(3);
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 /// A token `feed` of this server; `keys` are more of its keys.
-fn configuration(server: &OAuthServer, keys: &str) -> String {
+pub(crate) fn configuration(server: &OAuthServer, keys: &str) -> String {
     format!(
         r#"
 [server.idp]
@@ -40,7 +40,7 @@ pub(crate) const LOGIN: &str =
     "reauth = \"login\"\n[reauth.login]\nlogin = true\ndelay = \"100ms\"";
 
 /// A stage with this configuration, and the first refresh token of a session in its file.
-fn stage_with(configuration: &str, refresh: &str) -> Stage {
+pub(crate) fn stage_with(configuration: &str, refresh: &str) -> Stage {
     let stage = Stage::new(configuration);
     stage.write("client.secret", &format!("{MARK}-client\n"));
     stage.write("refresh/feed", &format!("{refresh}\n"));

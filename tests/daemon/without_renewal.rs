@@ -3,8 +3,10 @@
 
 use std::fs;
 
-use crate::refresh_tokens::{LOGIN, LONG, own_profile, refresh_in_file, session, use_profile};
-use crate::support::{seconds, until};
+use crate::refresh_tokens::{
+    LOGIN, LONG, configuration, own_profile, refresh_in_file, session, stage_with, use_profile,
+};
+use crate::support::{OAuthServer, seconds, until};
 
 /// The profile without its `query`.
 fn without_query(profile: &str) -> String {
@@ -101,4 +103,26 @@ async fn refresh_token_that_is_not_used_up_obtains_the_first_value_too() {
     until("a value", || server.is_alive(stage.read("feed.token").trim())).await;
     daemon.stop().await;
     assert_eq!(server.renewals(), 1);
+}
+
+#[tokio::test]
+async fn inventory_lines_without_a_refresh_token_are_counted_if_nothing_else_renews_them() {
+    let server = OAuthServer::start(LONG).await;
+    let (access, refresh) = server.session();
+    let head = configuration(&server, "").split_once("[token.feed]").unwrap().0.to_owned();
+    let inventory = "[inventory.all]\nserver = \"idp\"\nfile = \"$DIR/tokens.jsonl\"\n";
+    let stage = stage_with(&format!("{head}{inventory}"), "unused");
+    let line =
+        format!("{{\"name\": \"a\", \"token\": \"{access}\", \"refresh\": \"{refresh}\"}}\n");
+    let without = "{\"name\": \"b\", \"token\": \"other\"}\n";
+    stage.write("tokens.jsonl", &format!("{line}{without}"));
+    let daemon = stage.start();
+    daemon.event("inventory_loaded", "").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("config_warning", ""), 0, "they can be queried");
+    use_profile(&stage, &without_query(&own_profile()));
+    let daemon = stage.start();
+    let warning = daemon.event("config_warning", "").await;
+    assert!(warning.text("error").contains("1 without \"refresh\""), "{warning:?}");
+    daemon.stop().await;
 }

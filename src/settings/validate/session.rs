@@ -159,8 +159,7 @@ impl Validator<'_> {
     /// Checks that the value of a login can be renewed. If only a refresh token can do that, the
     /// login must return one, or its command must write one.
     fn check_value_of_login(&mut self, table: &str, server: &Server, reauth: &Reauth) {
-        let Some(profile) = server.profile.as_deref().filter(|it| only_renews_with_refresh(it))
-        else {
+        let Some(profile) = server.profile.as_deref().filter(|it| it.needs_refresh_token()) else {
             return;
         };
         let (problem, remedy) = match (&reauth.method, &profile.login) {
@@ -189,8 +188,7 @@ impl Validator<'_> {
     }
 
     fn reject_directory(&mut self, name: &str, server: &Server) {
-        let Some(profile) = server.profile.as_deref().filter(|it| only_renews_with_refresh(it))
-        else {
+        let Some(profile) = server.profile.as_deref().filter(|it| it.needs_refresh_token()) else {
             return;
         };
         let table = join("inventory", name);
@@ -226,7 +224,7 @@ impl Validator<'_> {
             );
             self.error((&table, "refresh"), ConfigErrorKind::Conflict, message, "remove it");
         }
-        if only_renews_with_refresh(profile) && !self.is_present(&table, "refresh") {
+        if profile.needs_refresh_token() && !self.is_present(&table, "refresh") {
             let message = format!(
                 "[{table}] has no `refresh`, but the profile {:?} can only renew with a refresh \
                  token",
@@ -281,9 +279,4 @@ impl Validator<'_> {
             );
         }
     }
-}
-
-/// Whether nothing but a refresh token tells whether a token lives.
-fn only_renews_with_refresh(profile: &Profile) -> bool {
-    profile.query.is_none() && profile.renews_with_refresh_token()
 }
