@@ -64,8 +64,9 @@ pub struct Token {
     /// A renewing call had no response, and no proof has been concluded since. It may have renewed
     /// the token, so growth proves nothing about queries.
     pub(super) renew_unanswered: bool,
-    /// A renewal may have spent the refresh token without a response, or there was no refresh token:
-    /// the next one starts at this moment at the earliest.
+    /// A renewal may have spent the refresh token without a response, or there was none that the
+    /// server accepts: the next renewal starts at this moment at the earliest, and a login replaces
+    /// the value.
     pub(super) held_until: Option<Moment>,
     /// Another refresh token has come since the renewal in flight started.
     pub(super) refresh_replaced: bool,

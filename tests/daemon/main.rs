@@ -83,3 +83,4 @@ mod support;
 mod temporary_files;
 mod tls;
 mod user_service;
+mod without_renewal;

@@ -13,10 +13,10 @@ use crate::support::{Daemon, Hung, MARK, OAuthRequest, OAuthServer, Stage, mode,
 const LIFE: Duration = Duration::from_secs(3);
 
 /// Long enough that no renewal is due during a test.
-const LONG: Duration = Duration::from_secs(600);
+pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 /// A token `feed` of this server; `keys` are more of its keys.
-fn configuration(server: &OAuthServer, keys: &str) -> String {
+pub(crate) fn configuration(server: &OAuthServer, keys: &str) -> String {
     format!(
         r#"
 [server.idp]
@@ -36,10 +36,11 @@ file = "$DIR/feed.token"
 
 const REFRESH_FILE: &str = "refresh = { file = \"$DIR/refresh/feed\" }";
 
-const LOGIN: &str = "reauth = \"login\"\n[reauth.login]\nlogin = true\ndelay = \"100ms\"";
+pub(crate) const LOGIN: &str =
+    "reauth = \"login\"\n[reauth.login]\nlogin = true\ndelay = \"100ms\"";
 
 /// A stage with this configuration, and the first refresh token of a session in its file.
-fn stage_with(configuration: &str, refresh: &str) -> Stage {
+pub(crate) fn stage_with(configuration: &str, refresh: &str) -> Stage {
     let stage = Stage::new(configuration);
     stage.write("client.secret", &format!("{MARK}-client\n"));
     stage.write("refresh/feed", &format!("{refresh}\n"));
@@ -47,7 +48,7 @@ fn stage_with(configuration: &str, refresh: &str) -> Stage {
 }
 
 /// A server, and a stage with a session on it: its access token and its refresh token in files.
-async fn session(life: Duration, keys: &str) -> (OAuthServer, Stage) {
+pub(crate) async fn session(life: Duration, keys: &str) -> (OAuthServer, Stage) {
     let server = OAuthServer::start(life).await;
     let (access, refresh) = server.session();
     let stage = stage_with(&configuration(&server, &format!("{REFRESH_FILE}\n{keys}")), &refresh);
@@ -55,7 +56,7 @@ async fn session(life: Duration, keys: &str) -> (OAuthServer, Stage) {
     (server, stage)
 }
 
-fn refresh_in_file(stage: &Stage) -> String {
+pub(crate) fn refresh_in_file(stage: &Stage) -> String {
     stage.read("refresh/feed").trim().to_owned()
 }
 
@@ -418,16 +419,24 @@ async fn token_without_a_refresh_token_is_queried_until_it_dies() {
     assert_eq!(server.renewals(), 0);
 }
 
-#[tokio::test]
-async fn login_that_returns_a_refresh_token_replaces_the_one_before() {
-    let (server, stage) = session(seconds(6), LOGIN).await;
+/// The built-in profile, whose login returns a refresh token.
+pub(crate) fn own_profile() -> String {
     let own = "[profile.own.login]\nrequest = \"POST token\"\n\
                form = { grant_type = \"client_credentials\" }\nvalue = \"access_token\"\n\
                refresh = \"refresh_token\"\nlife = \"expires_in\"\nunit = \"s\"\n";
     let oauth = include_str!("../../src/profile/builtin/oauth2.toml").replace("oauth2", "own");
-    let oauth = oauth.split("[profile.own.login]").next().unwrap();
-    let configuration = stage.read("tokenkeep.toml").replace("\"oauth2\"", "\"own\"") + oauth + own;
-    stage.replace("tokenkeep.toml", &configuration);
+    oauth.split("[profile.own.login]").next().unwrap().to_owned() + own
+}
+
+pub(crate) fn use_profile(stage: &Stage, profile: &str) {
+    let configuration = stage.read("tokenkeep.toml").replace("\"oauth2\"", "\"own\"");
+    stage.replace("tokenkeep.toml", &(configuration + profile));
+}
+
+#[tokio::test]
+async fn login_that_returns_a_refresh_token_replaces_the_one_before() {
+    let (server, stage) = session(seconds(6), LOGIN).await;
+    use_profile(&stage, &own_profile());
     server.return_refresh_tokens();
     server.forget(&refresh_in_file(&stage));
     server.expire(stage.read("feed.token").trim());

@@ -147,6 +147,7 @@ impl World {
             received: Moment::from_millis(self.now),
             outcome,
             replaced: replaced.is_some(),
+            cannot_renew: false,
         };
         if reading.is_some() {
             self.subjects[subject].unconfirmed = false;

@@ -54,6 +54,8 @@ pub(crate) enum CompanionEvent {
     Unsaved { error: String },
     /// The server refuses it, while the value lives.
     Refused(CallError),
+    /// A response contained a new one that cannot be used, and the one before is spent.
+    Unusable { error: Box<str> },
     /// Its source was read: whether it holds a new one, and warnings about the source.
     SourceRead { is_new: bool, warnings: Vec<SourceWarning> },
 }

@@ -103,6 +103,12 @@ impl Tokens {
                 let fields = notices::with_fault(&fields, fault);
                 self.log.event(EventName::RefreshTokenRejected, message, fields);
             }
+            CompanionEvent::Unusable { error } => {
+                let fields = Fields { error: Some(error), ..fields };
+                let message = "the new refresh token cannot be used; the token lives, but cannot be \
+                renewed: log in again, or put a new refresh token into its source";
+                self.log.event(EventName::StoreFailed, message, fields);
+            }
             CompanionEvent::SourceRead { is_new, warnings } => {
                 notices::source_warnings(&mut self.log, Some(name), warnings);
                 if let Some(id) = id.filter(|_| *is_new) {

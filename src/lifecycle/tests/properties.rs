@@ -329,7 +329,13 @@ impl Watched {
         }
         self.life.now = received;
         let replaced = rotates && matches!(outcome, Outcome::Alive { .. });
-        self.step(Event::CheckFinished(CheckResult { sent, received, outcome, replaced }));
+        self.step(Event::CheckFinished(CheckResult {
+            sent,
+            received,
+            outcome,
+            replaced,
+            cannot_renew: false,
+        }));
     }
 
     fn reauth(&mut self, turn: Turn, reason: ReauthReason) {
