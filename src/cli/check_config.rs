@@ -82,7 +82,7 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
             line(&mut text, &format!("  refresh token  {refresh}"));
         }
         describe_keep_alive(&mut text, keep_alive, server, effective, count);
-        if let Some(before) = keep_alive.reauth_before {
+        if let Some(before) = keep_alive.reauth_before.filter(|_| !effective.assumed) {
             let before = format!("  before its end {}", describe_reauth_before(before));
             line(&mut text, &before);
         }

@@ -230,8 +230,9 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         Command::Demo(demo) => demo::run(&demo),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
         Command::PrintConfig => {
-            let loaded = installation.load(std::env::vars_os())?;
+            let mut loaded = installation.load(std::env::vars_os())?;
             warn(&loaded.warnings, style);
+            settings::mask_parameters(&mut loaded.settings);
             let text = mask_values(&settings::print(&loaded.settings));
             // Redirected output must remain a valid configuration.
             if io::stdout().is_terminal() { print_text(&text) } else { print(&text) }

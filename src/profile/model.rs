@@ -189,6 +189,14 @@ impl Profile {
     }
 }
 
+impl Rule {
+    /// Whether the rule depends on the body of a response.
+    pub fn reads_body(&self) -> bool {
+        let mut places = [Some(&self.at), self.without.as_ref()].into_iter().flatten();
+        places.any(|place| matches!(place, Place::Body(_)))
+    }
+}
+
 impl Call {
     /// The placeholders of the request and of the rules.
     pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {

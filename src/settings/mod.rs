@@ -64,8 +64,9 @@ pub use model::{
     Server, Settings, Source, Token, Webhook,
 };
 pub use name_pattern::NamePattern;
-pub use print::print;
+pub use print::{mask_parameters, print};
 pub use read_files::FileChange;
+pub use suggestions::is_secret_parameter;
 pub use text::name_error;
 
 pub use validate::DEFAULT_SOCKET;

@@ -14,8 +14,10 @@ use super::raw::{
     RawToken,
 };
 use super::schema::{LOG_FORMATS, RENEWALS};
+use super::suggestions::is_secret_parameter;
 use super::validate::is_plain_http;
 use crate::duration::show;
+use crate::secret::MASK;
 
 /// `settings` as TOML, with the effective value of every key.
 ///
@@ -58,6 +60,22 @@ pub fn print(settings: &Settings) -> String {
         profile: profiles.collect(),
     };
     toml::to_string(&raw).expect("numbers, text and tables are always TOML")
+}
+
+/// Replaces the texts of parameters that are probably secrets, so that `settings` can be shown.
+pub fn mask_parameters(settings: &mut Settings) {
+    let of_servers = settings.servers.iter_mut().map(|server| &mut server.with);
+    let of_logins = settings.reauths.iter_mut().filter_map(|reauth| match &mut reauth.method {
+        ReauthMethod::Login { with, .. } => Some(with),
+        ReauthMethod::Command(_) | ReauthMethod::ApiKey { .. } => None,
+    });
+    for (name, parameter) in of_servers.chain(of_logins).flatten() {
+        if let Parameter::Text(text) = parameter
+            && is_secret_parameter(name, text)
+        {
+            MASK.clone_into(text);
+        }
+    }
 }
 
 fn raw_server(server: &Server) -> RawServer {

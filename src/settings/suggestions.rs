@@ -61,12 +61,20 @@ pub(super) fn parameter_name(name: &str) -> Option<(&'static str, &'static str)>
     None
 }
 
-/// Warning for the parameter `name` at `path` if its text is probably a secret.
-pub(super) fn secret_parameter(path: &str, name: &str, text: &str) -> Option<(String, String)> {
+/// Whether the text of the parameter `name` is probably a secret.
+pub fn is_secret_parameter(name: &str, text: &str) -> bool {
     // An ID, such as Vault's `role_id`, is often a UUID, and no secret.
     let is_id = name == "id" || name.ends_with("_id");
-    let is_secret = !is_id && !text.is_empty() && (names_a_secret(name) || looks_secret(text));
-    is_secret.then(|| {
+    let is_short_secret = ["pin", "otp", "code"].iter().any(|word| {
+        name.strip_suffix(word).is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
+    });
+    let is_named = names_a_secret(name) || name.contains("pass") || is_short_secret;
+    !is_id && !text.is_empty() && (is_named || looks_secret(text))
+}
+
+/// Warning for the parameter `name` at `path` if its text is probably a secret.
+pub(super) fn secret_parameter(path: &str, name: &str, text: &str) -> Option<(String, String)> {
+    is_secret_parameter(name, text).then(|| {
         let message = format!(
             "`{path}` is probably a secret, and everyone who may read this file can see it"
         );

@@ -7,7 +7,9 @@ use tokenkeep::profile::{BUILTIN, builtin};
 use tokenkeep::settings::ConfigErrorKind::{
     BadValue, Conflict, Duplicate, Missing, UnknownKey, UnknownName, WrongType,
 };
-use tokenkeep::settings::{Parameter, ReauthMethod, Server, Source, WarningKind, print};
+use tokenkeep::settings::{
+    Parameter, ReauthMethod, Server, Source, WarningKind, mask_parameters, print,
+};
 
 use super::{Setup, assert_rejected};
 
@@ -403,6 +405,23 @@ fn probable_mistakes_with_profiles_get_warnings() {
         "{}",
         warning.1
     );
+    let login = "[reauth.z]\nlogin = true\nwith = { user = 'u', password = { file = '/p' } }\n";
+    for (of_reauth, of_token, table) in [("30s", "", "reauth"), ("30s", "40s", "token")] {
+        let key = |before: &str| match before {
+            "" => String::new(),
+            before => format!("reauth_before = '{before}'\n"),
+        };
+        let text = format!("{assumed}\nreauth = 'z'\n{}{login}{}", key(of_token), key(of_reauth));
+        let warnings = Setup::new(&text).warnings();
+        let words = format!("`{table}.z.reauth_before` has no effect: [server.z] reports no life");
+        assert!(warnings.iter().any(|(_, said)| said.contains(&words)), "{warnings:?}");
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let query = assumed
+            .replace("zabbix", "vault")
+            .replace("file = \"/z\"", "file = \"/z\"\nreauth_before = '30s'\nreauth = 'z'");
+        let login = login.replace("user", "role_id").replace("password", "secret_id");
+        assert_eq!(kinds(&format!("{query}\n{login}")), [], "a life is reported");
+    }
     assert_eq!(kinds(PROFILE), [WarningKind::NoTokens]);
     let unused = desk() + &PROFILE.replace("profile.desk", "profile.unused");
     assert_eq!(kinds(&unused), [WarningKind::Unused]);
@@ -458,6 +477,22 @@ fn variables_change_the_keys_around_a_profile() {
     ] {
         let error = Setup::new(&desk()).var(name, "x").error();
         assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
+#[test]
+fn secret_texts_of_parameters_are_masked_for_print_config() {
+    let text = changed("password = { file = \"/desk.password\" }", "password = \"hunter2\"");
+    let text = text.replace("app = \"a1\"", "app = \"a1\", pin = \"4711\", app_id = \"17\"");
+    let text = text.replace("{app}", "{app}{pin}{app_id}");
+    let mut settings = Setup::new(&text).settings();
+    mask_parameters(&mut settings);
+    let printed = print(&settings);
+    for secret in ["hunter2", "4711"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+    for shown in ["password = \"***\"", "pin = \"***\"", "\"a1\"", "\"17\"", "\"keeper\""] {
+        assert!(printed.contains(shown), "{shown}: {printed}");
     }
 }
 

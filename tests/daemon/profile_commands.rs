@@ -324,6 +324,10 @@ async fn add_and_init_refuse_what_the_profile_cannot_do() {
             "no parameter `user`; it has role_id, secret_id",
         ),
         (&["--with", "user=x"], "profile sarus has no parameter `user`; it has none"),
+        (
+            &["--profile", "oauth2", "--with", "client_secret=correct horse"],
+            "`client_secret` is a secret, and all users can read the configuration",
+        ),
     ] {
         let (ended, said) = run(&stage, &[&["init"], &url[..], options].concat()).await;
         assert_eq!(ended, USAGE, "{options:?}: {said}");
@@ -383,12 +387,14 @@ async fn assumed_life_is_marked_wherever_it_is_shown() {
     let server = server("200 OK", &body).await;
     stage.configure(&format!(
         "[server.zabbix]\nurl = \"{}\"\nprofile = \"zabbix\"\n[token.quotes]\nserver = \
-         \"zabbix\"\nfile = \"$DIR/quotes.token\"\n",
+         \"zabbix\"\nfile = \"$DIR/quotes.token\"\nreauth = \"r\"\nreauth_before = \"30s\"\n\
+         [reauth.r]\ncommand = [\"/bin/false\"]\n",
         server.url()
     ));
     let (ended, said) = run(&stage, &["check-config"]).await;
     assert_eq!(ended, GOOD, "{said}");
     assert!(said.contains("assumes a life of 1 min 30 s after each, so that no renewal"), "{said}");
+    assert!(!said.contains("before its end"), "{said}");
     let daemon = stage.start();
     let checked = daemon.event("token_checked", "quotes").await;
     assert!(checked.has("assumed") && !checked.has("renewed"));

@@ -212,6 +212,7 @@ async fn lost_response_of_a_rotation_is_reported_and_the_request_is_not_repeated
         (Script::SayAndReset(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{".to_vec()), AMPLE),
         (Script::SayAndHold(Vec::new()), SHORT),
         (Script::Say(said("502||").into()), AMPLE),
+        (Script::Say(said("503||upstream connect error").into()), AMPLE),
     ] {
         let stage = Stage::new("oauth2", &with, script.clone()).await;
         let error = unavailable(stage.rotate(timeout).await.outcome);
@@ -223,7 +224,8 @@ async fn lost_response_of_a_rotation_is_reported_and_the_request_is_not_repeated
 #[tokio::test]
 async fn rotation_that_was_not_processed_may_be_repeated() {
     let with = [("client_id", "keeper"), ("client_secret", "keeper-secret")];
-    let stage = Stage::saying("oauth2", &with, "503||").await;
+    let overloaded = "503||{\"error\":\"temporarily_unavailable\"}";
+    let stage = Stage::saying("oauth2", &with, overloaded).await;
     assert!(!unavailable(stage.rotate(AMPLE).await.outcome).may_have_acted);
     let gone = profiled("http://127.0.0.1:1", "oauth2", &with);
     let client = Client::new(&gone).expect("a client");

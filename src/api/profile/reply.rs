@@ -19,6 +19,12 @@ use crate::profile::{
 /// duration, a sentinel, or in another unit.
 const TIMES_MS: std::ops::RangeInclusive<f64> = 1e12..=253_402_300_799_000.0;
 
+/// The year 3000, in milliseconds since 1970: APIs write a time such as 9999-12-31 for "never".
+const NEVER_MS: f64 = 32_503_680_000_000.0;
+
+/// Up to 31 years, in seconds. A number outside is a time, a sentinel, or in another unit.
+const LIVES_S: std::ops::Range<f64> = 0.0..1e9;
+
 /// A response with its body as JSON.
 pub(super) struct Reply<'r> {
     pub(super) response: &'r RawResponse,
@@ -86,7 +92,12 @@ impl<'r> Reply<'r> {
 
     /// Whether the body is an object or a list that is not empty.
     pub(super) fn has_content(&self) -> bool {
-        match self.whole() {
+        self.is_whole && self.begins_with_content()
+    }
+
+    /// Whether the body begins with an object or a list that is not empty. No page of a proxy does.
+    pub(super) fn begins_with_content(&self) -> bool {
+        match &self.json {
             Some(Value::Object(object)) => !object.is_empty(),
             Some(Value::Array(list)) => !list.is_empty(),
             _ => false,
@@ -96,6 +107,11 @@ impl<'r> Reply<'r> {
     /// Whether nothing was sent but a status and headers.
     pub(super) fn is_bodiless(&self) -> bool {
         matches!(&self.response.body, Body::Whole(body) if body.is_empty())
+    }
+
+    /// Whether the body is white space at most.
+    pub(super) fn is_blank(&self) -> bool {
+        matches!(&self.response.body, Body::Whole(body) if body.trim_ascii().is_empty())
     }
 
     /// Passes each value at `place` to `found`, until it returns true. Returns whether it did.
@@ -212,13 +228,17 @@ fn leading(body: &[u8]) -> Option<(Value, bool)> {
     Some((value, rest.trim_ascii().is_empty()))
 }
 
-/// A life of 0 to 366 days, in whole milliseconds. A later point in time counts as 366 days.
+/// A life of at most 366 days, in whole milliseconds. A longer one counts as a little less than
+/// [`ENDLESS`], unless it is a sentinel for "never".
 fn life(value: &Value, unit: Unit, answered: SystemTime) -> Option<Duration> {
     let number = || matches!(value, Value::Number(_) | Value::String(_)).then(|| text_of(value));
     let number = || number().and_then(|text| number_of(&text));
     match unit {
         Unit::Milliseconds => envelope::life(value),
-        Unit::Seconds => envelope::life(&(number()? * 1e3).into()),
+        Unit::Seconds => {
+            let seconds = number().filter(|seconds| LIVES_S.contains(seconds))?;
+            Some(finite(Duration::from_secs_f64(seconds)))
+        }
         Unit::Epoch => until(number()? * 1e3, answered),
         Unit::EpochMilliseconds => until(number()?, answered),
         Unit::Rfc3339 => {
@@ -234,15 +254,23 @@ fn life(value: &Value, unit: Unit, answered: SystemTime) -> Option<Duration> {
     }
 }
 
+/// A life that ends, however long it is.
+fn finite(life: Duration) -> Duration {
+    let longest = ENDLESS - Duration::from_millis(1);
+    Duration::from_millis(crate::time::whole_millis(life)).min(longest)
+}
+
 /// The time from a second after `answered` until a point in time in milliseconds since 1970. The
 /// clock of a response is in whole seconds, rounded down.
 fn until(time: f64, answered: SystemTime) -> Option<Duration> {
     if !TIMES_MS.contains(&time) {
         return None;
     }
+    if time >= NEVER_MS {
+        return Some(ENDLESS);
+    }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     let until = SystemTime::UNIX_EPOCH + Duration::from_millis(time as u64);
     let now = answered + Duration::from_secs(1);
-    let left = until.duration_since(now).unwrap_or_default().min(ENDLESS);
-    Some(Duration::from_millis(crate::time::whole_millis(left)))
+    Some(finite(until.duration_since(now).unwrap_or_default()))
 }

@@ -90,7 +90,7 @@ pub(super) fn login(
             }
             (ResponseErrorKind::Misconfigured, Origin::Later) => LoginErrorKind::Misconfigured,
             (_, Origin::Http)
-                if matches!(response.status, 400 | 401 | 403) && reply.has_content() =>
+                if matches!(response.status, 400 | 401 | 403) && reply.begins_with_content() =>
             {
                 LoginErrorKind::Refused
             }
@@ -127,7 +127,12 @@ pub(super) fn login(
 
 /// Interprets a response to `revoke`.
 pub(super) fn revoke(exchange: &Exchange<'_>, response: &RawResponse) -> Result<(), CallError> {
-    let failure = match success(exchange, &Reply::of(response)) {
+    let reply = Reply::of(response);
+    let failure = match success(exchange, &reply) {
+        // A page that a proxy or a portal responds with has ended no session.
+        Ok(()) if exchange.call.alive.is_none() && !reply.is_blank() && reply.whole().is_none() => {
+            unexpected(exchange, &reply, reply.problem().unwrap_or("is not JSON"))
+        }
         Ok(()) => return Ok(()),
         Err(failure) => failure,
     };
@@ -190,9 +195,8 @@ fn life(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<Duration, Failure>
             Err(unexpected(exchange, reply, &reason))
         }
         (Err(place), _) => {
-            let reason = format!(
-                "has a value at `{place}` that is no life of 0 to 366 days in the profile's unit"
-            );
+            let reason =
+                format!("has a value at `{place}` that is no plausible life in the profile's unit");
             Err(unexpected(exchange, reply, &reason))
         }
     }
@@ -264,8 +268,8 @@ fn deferred(
         DeferralMeaning::Misconfigured => (
             ResponseErrorKind::Misconfigured,
             format!(
-                "the server does not accept {call}: check `with` of [server.{server}], and that \
-                 the account may use it"
+                "the server does not accept {call}: check `with` of [server.{server}], which is \
+                 read at start and reload, and that the account may use it"
             ),
         ),
     };
@@ -301,8 +305,13 @@ fn refused(context: &RequestContext<'_>) -> Box<str> {
 fn unexpected(exchange: &Exchange<'_>, reply: &Reply<'_>, reason: &str) -> Failure {
     let response = reply.response;
     let mut error = error_without_envelope(&exchange.context, response, reason);
-    // A server that refuses a request has not acted upon it.
-    let is_refusal = matches!(response.status, 300..=407 | 409..=499 | 503);
+    // A server that refuses a request has not acted upon it. A bare 503 is no refusal: a proxy
+    // sends it too when the server closes the connection after it received the request.
+    let is_refusal = match response.status {
+        300..=407 | 409..=499 => true,
+        503 => matches!(error.kind, ResponseErrorKind::Throttled(_)) || reply.has_content(),
+        _ => false,
+    };
     error.fault.may_have_acted = exchange.is_once() && !is_refusal;
     failure(exchange, reply, error, Origin::Http)
 }

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Args, Command};
 
-pub(super) use self::parameters::{check_known as check_parameters, parse as parse_parameters};
+pub(super) use self::parameters::{
+    check_known as check_parameters, parse as parse_parameters, refuse_secrets,
+};
 use super::{CliError, eprint_message, mask_values, print, print_text, unit};
 use crate::profile::{BUILTIN, Builtin, Profile, builtin};
 use crate::secret::mask;

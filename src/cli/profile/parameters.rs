@@ -6,11 +6,8 @@ use std::path::PathBuf;
 use super::NATIVE;
 use crate::cli::{CliError, eprint_message};
 use crate::profile::{Placeholder, Profile};
-use crate::secret::{looks_secret, mask};
-use crate::settings::Parameter;
-
-/// Parts of names of parameters that are secrets.
-const SECRETS: [&str; 4] = ["secret", "password", "key", "token"];
+use crate::secret::mask;
+use crate::settings::{Parameter, is_secret_parameter};
 
 /// Parses `KEY=VALUE`, and `KEY=@FILE` for the content of a file. A value that begins with `@` is
 /// written with two. Warns about secrets, because other users can read arguments.
@@ -19,7 +16,7 @@ pub(in crate::cli) fn parse(options: &[String]) -> Result<BTreeMap<String, Param
     for option in options {
         let (name, parameter) = parse_one(option).map_err(CliError::Usage)?;
         if let Parameter::Text(text) = &parameter
-            && (looks_secret(text) || SECRETS.iter().any(|word| name.contains(word)))
+            && is_secret_parameter(&name, text)
         {
             eprint_message(&format!(
                 "warning: other users of this machine can read the value of `{name}` in the list of \
@@ -51,6 +48,21 @@ pub(in crate::cli) fn check_known(
         _ => format!("it has {}", known.into_iter().collect::<Vec<_>>().join(", ")),
     };
     Err(format!("--with: profile {name} has no parameter `{unknown}`; {known}"))
+}
+
+/// Refuses parameters whose text is probably a secret, for a command that writes them into the
+/// configuration, which all users can read.
+pub(in crate::cli) fn refuse_secrets(
+    parameters: &BTreeMap<String, Parameter>,
+) -> Result<(), String> {
+    let is_secret = |(name, parameter): &(&String, &Parameter)| matches!(parameter, Parameter::Text(text) if is_secret_parameter(name, text));
+    match parameters.iter().find(is_secret) {
+        None => Ok(()),
+        Some((name, _)) => Err(format!(
+            "--with: `{name}` is a secret, and all users can read the configuration; put it into a \
+             file, and write --with {name}=@FILE"
+        )),
+    }
 }
 
 /// The error does not show the value.

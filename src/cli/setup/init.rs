@@ -54,6 +54,7 @@ impl Init {
         }
         let profile = self.profile(installation)?;
         let given = profile::parse_parameters(&self.api.with)?;
+        profile::refuse_secrets(&given).map_err(CliError::Usage)?;
         profile::check_parameters(profile.as_deref(), &given).map_err(CliError::Usage)?;
         let overrides = unit::overrides(installation);
         let config = installation.config();

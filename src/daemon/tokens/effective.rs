@@ -23,18 +23,20 @@ impl Effective {
         let can_renew = has_refresh || !needs_refresh;
         let renewal = match (query, renew) {
             (None, _) => Renewal::Renew,
-            (Some(_), Some(_)) if can_renew => match (configured, profile.renewal) {
-                // No proof is possible, or a trial would replace the value.
-                (Renewal::Auto, Renewal::Auto) if needs_refresh || assume.is_some() => {
-                    Renewal::Renew
-                }
-                (Renewal::Auto, renewal) | (renewal, _) => renewal,
-            },
+            // Neither a trial nor a proof is possible.
+            (Some(_), Some(_))
+                if can_renew
+                    && configured == Renewal::Auto
+                    && (needs_refresh || assume.is_some()) =>
+            {
+                Renewal::Renew
+            }
+            (Some(_), Some(_)) if can_renew => configured,
             (Some(_), _) => Renewal::Query,
         };
-        let reports_none = |call: &Option<Call>| {
-            call.as_ref().is_some_and(|call| call.life.is_empty() && call.endless.is_none())
-        };
+        // `endless` only says which tokens have no expiry: that of the others is assumed.
+        let reports_none =
+            |call: &Option<Call>| call.as_ref().is_some_and(|call| call.life.is_empty());
         let assumed = match renewal {
             Renewal::Query => reports_none(query),
             Renewal::Renew => reports_none(renew),
@@ -103,12 +105,14 @@ mod tests {
 
     #[test]
     fn configured_renewal_precedes_that_of_the_profile() {
-        let both = || profile(Some(call(true, "{token}")), Some(call(true, "{token}")));
-        let lazy = Profile { renewal: Renewal::Query, ..both() };
+        let both = profile(Some(call(true, "{token}")), Some(call(true, "{token}")));
+        for own in ALL {
+            let both = Profile { renewal: own, ..both.clone() };
+            for configured in ALL {
+                assert_eq!(renewal(configured, &both, false), (configured, false), "{own:?}");
+            }
+        }
         for configured in ALL {
-            assert_eq!(renewal(configured, &both(), false), (configured, false));
-            let expected = if configured == Renewal::Auto { Renewal::Query } else { configured };
-            assert_eq!(renewal(configured, &lazy, false), (expected, false));
             let native = Effective { renewal: configured, assumed: false, rotates: false };
             assert_eq!(Effective::new(configured, None, false), native);
         }
@@ -153,5 +157,9 @@ mod tests {
                 assert_ne!(effective.renewal, Renewal::Auto);
             }
         }
+        let endless = Some(Place::parse("expires_at").unwrap());
+        let query = Call { endless, ..call(false, "{token}") };
+        let profile = Profile { assume, ..profile(Some(query), None) };
+        assert!(Effective::new(Renewal::Auto, Some(&profile), false).assumed);
     }
 }

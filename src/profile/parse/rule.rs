@@ -70,7 +70,15 @@ pub(super) fn dead(table: &RawTable<'_>, errors: &mut Errors) -> Option<Vec<Deat
         let rule = parse_rule(&table, DEATH, why, errors);
         let meanings = [DeathMeaning::Expired, DeathMeaning::Rejected];
         let means = means(&table, DEATHS, meanings, errors);
-        Some(Death { rule: rule?, means: means? })
+        let death = Death { rule: rule?, means: means? };
+        if death.means == DeathMeaning::Expired && !death.rule.reads_body() {
+            let message = "concludes from a header or a cookie alone that the token has expired, \
+                           which is final at once: a proxy in front of the server may send it too";
+            let remedy = "write means = \"rejected\", which is confirmed by a second request, or add \
+                          `without` with a place in the body";
+            errors.bad_value(table.key("means"), message, remedy);
+        }
+        Some(death)
     });
     Some(rules.collect())
 }

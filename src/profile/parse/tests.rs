@@ -139,6 +139,27 @@ fn death_by_a_bare_status_is_rejected_with_the_reason() {
 }
 
 #[test]
+fn expiry_by_a_header_alone_is_rejected_because_it_would_be_final() {
+    let why = &["from a header or a cookie alone", "means = \"rejected\"", "`without`"];
+    let rule = |rule: &str| query(&format!("dead = [{{ {rule} }}]"));
+    let header = "status = 401, at = 'header WWW-Authenticate', has = 'Bearer'";
+    let expired = |rest: &str| rule(&format!("{header}, {rest} means = 'expired'"));
+    assert_rejected(&[
+        (expired(""), "query.dead[0].means", BadValue, why),
+        (expired("without = 'header X-Api',"), "query.dead[0].means", BadValue, why),
+        (
+            rule("at = 'cookie session', is = 'deleted', means = 'expired'"),
+            "query.dead[0].means",
+            BadValue,
+            why,
+        ),
+    ]);
+    for accepted in [expired("without = 'id',"), rule(&format!("{header}, means = 'rejected'"))] {
+        valid(&accepted);
+    }
+}
+
+#[test]
 fn invalid_rule_is_named_by_its_place_in_the_list() {
     let rule = |rule: &str| query(&format!("dead = [{{ {rule} }}]"));
     let later = |rule: &str| with(&format!("later = [{{ {rule} }}]"));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::lifecycle::Renewal;
 use crate::profile::{self, BUILTIN, Profile, ProfileError, ProfileErrorKind};
@@ -249,16 +250,7 @@ impl Validator<'_> {
 
     /// Warns about servers with tokens whose life is assumed.
     pub(super) fn warn_assumed(&mut self, server: &Server) {
-        let Some(profile) = &server.profile else { return };
-        let Some(assumed) = profile.assume else { return };
-        let reports_life = |call: &profile::Call| !call.life.is_empty();
-        let is_reported = match (server.renewal, &profile.query, &profile.renew) {
-            (Renewal::Query, Some(call), _) | (_, None, Some(call)) => reports_life(call),
-            (_, _, renew) => renew.as_ref().is_some_and(reports_life),
-        };
-        if is_reported {
-            return;
-        }
+        let Some(assumed) = assumed_life(server) else { return };
         let table = join("server", &server.name);
         self.warning(
             (&table, "profile"),
@@ -272,6 +264,17 @@ impl Validator<'_> {
              the check renews the token",
         );
     }
+}
+
+/// The life that is assumed after each success; `None` if the server reports it.
+pub(super) fn assumed_life(server: &Server) -> Option<Duration> {
+    let profile = server.profile.as_ref()?;
+    let reports_life = |call: &profile::Call| !call.life.is_empty();
+    let is_reported = match (server.renewal, &profile.query, &profile.renew) {
+        (Renewal::Query, Some(call), _) | (_, None, Some(call)) => reports_life(call),
+        (_, _, renew) => renew.as_ref().is_some_and(reports_life),
+    };
+    profile.assume.filter(|_| !is_reported)
 }
 
 /// The remedy for the missing parameter `name`.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::profile::Profile;
 
-use super::super::finding::ConfigErrorKind;
+use super::super::finding::{ConfigErrorKind, WarningKind};
 use super::super::key_positions::join;
 use super::super::model::{
     InventorySource, KeepAlive, Parameter, Reauth, ReauthMethod, Server, Settings, Source, Token,
@@ -12,7 +12,7 @@ use super::super::model::{
 use super::super::raw::Raw;
 use super::Validator;
 use super::env_file::{folder_of_tokens, named_files};
-use super::profile::add;
+use super::profile::{add, assumed_life};
 
 /// A server, with a login that its tokens use.
 struct Login<'a> {
@@ -42,6 +42,7 @@ impl Validator<'_> {
             }
             used.insert(server.name.as_str());
             self.check_revocation(&join(section, name), keep_alive, server);
+            self.warn_early_login(&join(section, name), keep_alive, server);
             let reauth = keep_alive.reauth.as_deref().and_then(|name| reauths.get(name).copied());
             let Some(reauth) = reauth else { continue };
             self.check_value_of_login(&join(section, name), server, reauth);
@@ -86,6 +87,25 @@ impl Validator<'_> {
             let remedy = "remove it, or add `revoke` to the profile";
             self.error((table, "revoke_on_shutdown"), ConfigErrorKind::Conflict, message, remedy);
         }
+    }
+
+    /// Warns about a login that never comes early, because no response says when the token ends.
+    fn warn_early_login(&mut self, table: &str, keep_alive: &KeepAlive, server: &Server) {
+        if keep_alive.reauth_before.is_none() || assumed_life(server).is_none() {
+            return;
+        }
+        let method = keep_alive.reauth.as_ref().map(|name| join("reauth", name));
+        let table = match method {
+            Some(method) if !self.is_present(table, "reauth_before") => method,
+            _ => table.to_owned(),
+        };
+        let message = format!(
+            "`{}` has no effect: [{}] reports no life of a token, so that its end is unknown",
+            join(&table, "reauth_before"),
+            join("server", &server.name)
+        );
+        let remedy = "remove it: the login follows the death of the token";
+        self.warning((&table, "reauth_before"), WarningKind::AssumedLife, message, remedy);
     }
 
     /// The login of `reauth` on `server`; `None` if it is a command, or impossible.

@@ -78,6 +78,20 @@ fn login_is_a_new_lease() {
 }
 
 #[test]
+fn login_is_refused_by_an_error_with_a_trailer_behind_it() {
+    let text = "etcdserver: user name is empty";
+    let body = json!({ "error": text, "message": text, "code": 3 }).to_string();
+    for end in ["", "Grpc-Trailer-Content-Type: application/grpc\r\n"] {
+        for status in [400, 401, 403] {
+            let kind = etcd().login_fails(status, format!("{body}{end}"));
+            assert_eq!(kind, LoginErrorKind::Refused, "{status} {end}");
+        }
+        let kind = etcd().login_fails(500, format!("{body}{end}"));
+        assert_eq!(kind, LoginErrorKind::Unavailable, "{end}");
+    }
+}
+
+#[test]
 fn revocation_is_confirmed_by_the_status() {
     assert_eq!(etcd().revoke(200, json!({ "header": header() })), Ok(()));
 }

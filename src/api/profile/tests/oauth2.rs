@@ -175,14 +175,29 @@ fn renewal_may_have_acted_unless_the_server_refused_the_request() {
         let outcome = oauth2().renew(status, "<html>").outcome;
         fault(outcome).may_have_acted
     };
-    for status in [200, 201, 204, 408, 500, 502, 504] {
+    for status in [200, 201, 204, 408, 500, 502, 503, 504] {
         assert!(may_have_acted(status), "{status}");
     }
-    for status in [301, 400, 401, 403, 404, 429, 503] {
+    for status in [301, 400, 401, 403, 404, 429] {
         assert!(!may_have_acted(status), "{status}");
     }
     // A query spends nothing.
     assert!(!fault(oauth2().query(500, "<html>")).may_have_acted);
+}
+
+#[test]
+fn unavailable_server_refused_a_renewal_only_if_it_says_so_itself() {
+    let may_have_acted = |response| {
+        fault(oauth2().read(Endpoint::Renew, response, verdict::renew).outcome).may_have_acted
+    };
+    let reset = "upstream connect error or disconnect/reset before headers. reset reason: \
+                 connection termination";
+    for body in [reset, "<html>", "", "{}", "{\"error\":\"temp"] {
+        assert!(may_have_acted(response(503, body)), "{body}");
+        let paused = with_headers(response(503, body), &[("retry-after", "7")]);
+        assert!(!may_have_acted(paused), "{body}");
+    }
+    assert!(!may_have_acted(response(503, json!({ "error": "temporarily_unavailable" }))));
 }
 
 #[test]

@@ -65,13 +65,13 @@ fn rule_about_a_header_or_a_cookie_needs_no_body() {
         life = "life"
         unit = "s"
         dead = [
-          { at = "header X-Session", is = "Expired", means = "expired" },
+          { at = "header X-Session", is = "Expired", means = "rejected" },
           { at = "cookie session", has = "deleted", means = "rejected" },
         ]
     "#);
     let with =
         |name, value| kind(&api.queried(with_headers(response(401, "<html>"), &[(name, value)])));
-    assert_eq!(with("x-session", " Expired "), "expired");
+    assert_eq!(with("x-session", " Expired "), "rejected");
     assert_eq!(with("x-session", "Active"), "unavailable");
     assert_eq!(with("set-cookie", "session=\"deleted\"; Path=/"), "rejected");
     assert_eq!(with("set-cookie", "other=deleted; session=deleted"), "unavailable");
@@ -170,18 +170,23 @@ fn life_in_the_wrong_unit_is_unexpected() {
 }
 
 #[test]
-fn expiry_in_the_far_future_is_the_longest_life() {
+fn only_a_sentinel_for_never_is_endless() {
     let outcome = |unit: &str, value: serde_json::Value| {
         api(&format!("life = \"life\"\nunit = \"{unit}\"")).query(200, json!({ "life": value }))
     };
     let endless = Outcome::Alive { remaining: ENDLESS };
     for never in
-        ["9999-12-31T23:59:59.9999999Z", "9999-12-31T00:00:00+00:00", "2100-01-01T00:00:00Z"]
+        ["9999-12-31T23:59:59.9999999Z", "9999-12-31T00:00:00+00:00", "3000-01-01T00:00:00Z"]
     {
         assert_eq!(outcome("rfc3339", json!(never)), endless, "{never}");
     }
     assert_eq!(outcome("epoch", json!(253_402_300_799_u64)), endless);
-    assert_eq!(outcome("s", json!(366 * 86_400)), endless);
+    let longest = Outcome::Alive { remaining: ENDLESS - Duration::from_millis(1) };
+    assert_eq!(outcome("rfc3339", json!("2100-01-01T00:00:00Z")), longest);
+    assert_eq!(outcome("epoch", json!(4_102_444_800_u64)), longest);
+    for seconds in [366 * 86_400, 87_600 * 3_600, 999_999_999] {
+        assert_eq!(outcome("s", json!(seconds)), longest, "{seconds}");
+    }
 }
 
 #[test]
