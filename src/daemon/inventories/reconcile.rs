@@ -50,7 +50,7 @@ impl Inventories {
         let Some(token) = known else {
             let token = tokens.add(name, &inventory.config, inventory.spec.clone(), line);
             pass.seen.insert(token);
-            tokens.on_refresh_token_listed(token, refresh);
+            tokens.on_refresh_token_listed(token, refresh, true);
             return match value {
                 Ok(value) => tokens.on_value_found(token, value, &warnings),
                 Err(error) => tokens.on_value_missing(token, &error),
@@ -65,7 +65,7 @@ impl Inventories {
             return pass.repeats.add(EntryLocation::Line(line), error);
         }
         pass.seen.insert(token);
-        tokens.on_refresh_token_listed(token, refresh);
+        tokens.on_refresh_token_listed(token, refresh, false);
         let Some(entry) = tokens.registry.token(token) else { return };
         let is_same = value.as_ref().is_ok_and(|value| entry.in_source() == Some(*value))
             && !tokens.has_refused_value(token);

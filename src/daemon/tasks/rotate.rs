@@ -26,6 +26,8 @@ pub(super) struct Rotation {
     pub(super) value: Option<TokenValue>,
     /// Whether the API can report the life of the value without renewing it.
     pub(super) has_query: bool,
+    /// Whether a login can replace the value.
+    pub(super) has_reauth: bool,
     /// Nothing is known of the value yet, and it may live.
     pub(super) is_unknown: bool,
     /// Time-out of the renewal.
@@ -89,7 +91,8 @@ impl Rotation {
             return self.query_instead(client, Outcome::Misconfigured(fault)).await;
         };
         let mut held = access.hold().await;
-        match access.current(&mut held).await {
+        let has_login = self.has_reauth && self.value.is_some();
+        match access.current(&mut held, has_login).await {
             Ok(refresh) => self.renew(client, access, held, &refresh).await,
             Err(mut outcome) => {
                 drop(held);

@@ -59,16 +59,20 @@ impl Tokens {
         }
     }
 
-    /// An inventory lists a token with this refresh token.
-    pub(crate) fn on_refresh_token_listed(&mut self, id: TokenId, refresh: Option<ValueRef<'_>>) {
+    /// An inventory lists a token with this refresh token. `is_added`: the token is new.
+    pub(crate) fn on_refresh_token_listed(
+        &mut self,
+        id: TokenId,
+        refresh: Option<ValueRef<'_>>,
+        is_added: bool,
+    ) {
         let Some(entry) = self.registry.token(id) else { return };
         let name = entry.name();
         let Some(refresh) = refresh else {
             return self.companions.release(name, self.recorder.keep_removed);
         };
-        let was_known = self.companions.of(name).is_some();
         let source = CompanionSource::Line(refresh.to_value());
-        if self.companions.set_source(name, source) && was_known {
+        if self.companions.set_source(name, source) && !is_added {
             self.source_changed(id, SourceChange::NewRefreshToken);
         }
     }
