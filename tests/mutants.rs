@@ -375,6 +375,20 @@ const MUTANTS: &[Mutant] = &[
         caught_by: &[SAID_ONCE, LOGINS],
     },
     Mutant {
+        name: "a first renewal without a response is repeated at will",
+        file: "src/lifecycle/rotation.rs",
+        text: "            _ if self.is_life_unknown() => self.now + self.context.policy.timeout,\n",
+        becomes: "",
+        caught_by: &[SPENT],
+    },
+    Mutant {
+        name: "a loss does not count once another refresh token has come",
+        file: "src/lifecycle/rotation.rs",
+        text: "(fault.may_have_acted || is_absent)",
+        becomes: "(fault.may_have_acted && !self.token.refresh_replaced || is_absent)",
+        caught_by: &[SPENT],
+    },
+    Mutant {
         name: "a token without a value is believed to be alive by a renewal that names none",
         file: "src/lifecycle/check_result.rs",
         text: "            return self.not_rotated(result.outcome, rejected);\n",

@@ -123,13 +123,18 @@ impl Transition<'_> {
         }
         match self.token.reading() {
             Some(reading) => self.plan_early_reauth(&reading),
-            // A login whose value is being verified is not repeated before that has failed.
-            None if self.token.may_be_alive() && self.token.pending_reauth.is_none() => {
-                self.token.early_reauth_at =
-                    self.token.early_reauth_at.or_else(|| self.next_attempt_at());
-            }
+            None if self.token.may_be_alive() => self.plan_reauth_of_unknown(),
             None => {}
         }
+    }
+
+    /// Plans a login in place of a held renewal if it is not known how long the value lives. A login
+    /// whose value is being verified is not repeated before that has failed.
+    pub(super) fn plan_reauth_of_unknown(&mut self) {
+        let wanted = self.token.held_until.is_some() && self.token.pending_reauth.is_none();
+        let not_before = self.token.early_reauth_at.unwrap_or_default();
+        let allowed = self.next_attempt_at().filter(|_| wanted);
+        self.token.early_reauth_at = allowed.map(|at| at.max(not_before));
     }
 
     /// The value of a login cannot be verified, as it came without a refresh token. It is given time,

@@ -405,7 +405,8 @@ impl Token {
     }
 
     /// Whether a re-auth attempt was requested and may start: not before the current value was
-    /// checked, because the result is compared with it.
+    /// checked, because the result is compared with it. An attempt that starts before for another
+    /// reason fulfils the request.
     pub(super) fn wants_new_value(&self) -> bool {
         self.pending_request == Some(PendingRequest::Reauth)
             && self.candidate.is_none()

@@ -435,9 +435,11 @@ impl World {
         for server in 0..self.servers.len() {
             let limits = self.plan.servers[server].limits;
             let slack = 2 * self.plan.tick + SECOND.div_ceil(u64::from(limits.rate_limit.get()));
-            // An action that is about to be cancelled may be the probe.
+            // An action that is about to be cancelled may be the probe, and another one follows.
+            if !self.cancelled.is_empty() {
+                self.watch.outages.excused_until(server, self.now);
+            }
             if self.watch.limits.in_flight(server) == 0
-                && self.cancelled.is_empty()
                 && self.watch.outages.is_probed_too_seldom(self.now, server, slack)
             {
                 let owed = (0..self.subjects.len())

@@ -265,6 +265,49 @@ fn first_renewal_that_is_lost_is_held_for_the_time_out_and_replaced_by_a_login()
 }
 
 #[test]
+fn login_in_place_of_a_first_renewal_is_the_one_that_an_operator_requests() {
+    let mut life = rotating();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(lost());
+    life.step(Event::OperatorRequested(OperatorRequest::Reauth));
+    let action = life.reauth(NEW);
+    assert_eq!(action, Action::Reauth { reason: ReauthReason::Requested, attempt: 1 });
+    renew(&mut life, alive(100_000));
+    assert_eq!(life.token.state(), State::Alive);
+    assert!(!logs_in(&life));
+}
+
+#[test]
+fn login_in_place_of_a_first_renewal_follows_the_configuration() {
+    let mut life = rotating();
+    life.check(lost());
+    assert!(!logs_in(&life));
+    life.policy.reauth = Some(reauth_policy());
+    life.step(Event::PolicyChanged);
+    assert!(logs_in(&life));
+    life.policy.reauth = None;
+    life.step(Event::PolicyChanged);
+    assert!(!logs_in(&life));
+    life.policy.reauth = Some(reauth_policy());
+    life.step(Event::PolicyChanged);
+    life.policy.rotates = false;
+    life.step(Event::PolicyChanged);
+    assert!(!logs_in(&life), "nothing is held any more");
+}
+
+#[test]
+fn login_in_place_of_a_first_renewal_that_could_not_start_is_due_again() {
+    let mut life = rotating();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(lost());
+    assert!(matches!(life.step(Event::Admitted(Resource::Reauth)), Some(Action::Reauth { .. })));
+    life.step(Event::Cancelled);
+    assert!(!logs_in(&life));
+    life.advance(secs(2));
+    assert!(logs_in(&life));
+}
+
+#[test]
 fn last_room_is_a_tenth_of_a_short_life() {
     let mut life = rotating();
     renew(&mut life, alive(20_000));
