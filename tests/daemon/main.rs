@@ -56,6 +56,7 @@ mod reauth_budget;
 mod reauth_budget_restore;
 mod reboot;
 mod redaction;
+mod refresh_token_storage;
 mod refresh_tokens;
 mod reload;
 mod reload_outcome;
