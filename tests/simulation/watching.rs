@@ -129,14 +129,20 @@ impl World {
         let Some(token) = token.filter(|_| there.poisoned_until() <= self.now) else {
             return false;
         };
-        let is_dead =
-            matches!(token.validity(), Validity::Missing | Validity::Expired | Validity::Rejected);
         let held_until =
             self.watch.spent.held_until(subject, there.refresh, self.left(subject), &there.policy);
-        !is_dead
+        !self.has_no_living_value(subject)
             && !token.is_busy()
             && self.now >= held_until
             && (self.waits_for_server(subject) || token.is_failing())
+    }
+
+    /// Whether the value in use is known to be dead, or there is none.
+    pub(crate) fn has_no_living_value(&self, subject: usize) -> bool {
+        let token = self.subjects[subject].id.and_then(|id| self.scheduler.as_ref()?.token(id));
+        token.is_some_and(|token| {
+            matches!(token.validity(), Validity::Missing | Validity::Expired | Validity::Rejected)
+        })
     }
 
     /// What is known of the life of a token's value: what the last reading reported, and its expiry.
@@ -251,7 +257,7 @@ impl World {
     /// An answer about a value that the daemon still holds is about to be told.
     pub(crate) fn watch_answer(
         &mut self,
-        subject: usize,
+        (subject, sent): (usize, Ms),
         session: SessionId,
         replaced: Option<SessionId>,
         outcome: &Outcome,
@@ -263,7 +269,10 @@ impl World {
         let there = &self.subjects[subject];
         let current =
             there.using == Some(session) || there.using.is_none() && there.nothing == Some(session);
+        // A new value from an outdated renewal is adopted, and asked about next.
+        let is_outdated = there.renewals_outdated_at.is_some_and(|at| sent <= at);
         let answered = match outcome {
+            _ if current && is_outdated => Answered::Candidate,
             Outcome::Alive { remaining } if current && remaining.is_zero() => Answered::Spent,
             Outcome::Alive { remaining } if remaining.is_zero() => Answered::Elsewhere,
             Outcome::Alive { .. } if current => Answered::Alive,
@@ -445,6 +454,7 @@ impl World {
                 let owed = (0..self.subjects.len())
                     .filter(|subject| self.subjects[*subject].server == server)
                     .filter(|subject| !self.watch.outages.has_own_trouble(server, *subject))
+                    .filter(|subject| self.watch.outages.has_waited(server, *subject, slack))
                     .find(|subject| self.is_owed(*subject));
                 if let Some(owed) = owed {
                     let what = format!(
