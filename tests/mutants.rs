@@ -178,11 +178,12 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a value from the source is taken unverified",
         file: "src/lifecycle/source_change.rs",
-        text: "Validity::Missing | Validity::Expired | Validity::Rejected => self.promote_candidate(),",
+        text: "Validity::Missing | Validity::Expired | Validity::Rejected => {\n                self.discard_rotation();",
         becomes: "Validity::Missing
             | Validity::Expired
             | Validity::Rejected
-            | Validity::Alive(_) => self.promote_candidate(),",
+            | Validity::Alive(_) => {
+                self.discard_rotation();",
         caught_by: &[SURVIVAL],
     },
     Mutant {

@@ -4,7 +4,7 @@
 //! Owns the files and credentials of a `[server.NAME]` and their errors. A fingerprint of their
 //! content detects changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _};
@@ -20,7 +20,7 @@ use super::certificate::Validity;
 use super::client_error::ClientError;
 use crate::clock::wall_clock;
 use crate::settings::{ClientCertificate, KeySource, Server};
-use crate::token_source::{no_credentials, read_parameter};
+use crate::token_source::{Variables, no_credentials, read_parameter};
 
 /// Maximum size of a file in bytes: about ten times the authorities of a whole system.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -56,7 +56,7 @@ pub struct CertificateWarning {
 impl Materials {
     /// Reads the files of `server`. The system's authorities are read if a connection is encrypted
     /// and no `ca_file` replaces them.
-    pub(super) fn read(server: &Server) -> Result<Self, ClientError> {
+    pub(super) fn read(server: &Server, variables: Variables<'_>) -> Result<Self, ClientError> {
         let mut hasher = DefaultHasher::new();
         let authorities = match &server.ca_file {
             Some(path) => {
@@ -73,8 +73,8 @@ impl Materials {
         };
         let (identity, warning) = match &server.client_certificate {
             Some(sources) => {
-                let (cert, path) = read_source(server, CERT_KEYS, &sources.cert)?;
-                let (key, _) = read_source(server, KEY_KEYS, &sources.key)?;
+                let (cert, path) = read_source(server, CERT_KEYS, &sources.cert, variables)?;
+                let (key, _) = read_source(server, KEY_KEYS, &sources.key, variables)?;
                 (&*cert, &*key).hash(&mut hasher);
                 let identity = identity(server, sources, &cert, &key)?;
                 let warning = warning(server, sources, path, &identity);
@@ -84,13 +84,13 @@ impl Materials {
         };
         let proxy = match &server.proxy_credentials {
             Some(source) => {
-                let (user, password) = proxy_credentials(server, source)?;
+                let (user, password) = proxy_credentials(server, source, variables)?;
                 (&user, &*password).hash(&mut hasher);
                 Some((user, password))
             }
             None => None,
         };
-        let parameters = parameters(server)?;
+        let parameters = parameters(server, variables)?;
         for (name, value) in &parameters {
             (name, value.expose_secret()).hash(&mut hasher);
         }
@@ -148,12 +148,13 @@ fn read_source(
     server: &Server,
     keys: Keys,
     source: &KeySource,
+    variables: Variables<'_>,
 ) -> Result<(Zeroizing<Vec<u8>>, PathBuf), ClientError> {
     let key = keys.of(source);
     let path = match source {
         KeySource::File(path) => path.clone(),
         KeySource::Credential(name) => {
-            let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
+            let folder = variables("CREDENTIALS_DIRECTORY");
             let folder = folder.ok_or_else(|| keys.invalid(server, source, no_credentials()))?;
             Path::new(&folder).join(name)
         }
@@ -284,15 +285,23 @@ fn warning(
     })
 }
 
-fn parameters(server: &Server) -> Result<BTreeMap<String, SecretString>, ClientError> {
-    let read = server.with.iter().map(|(name, parameter)| {
-        let found = read_parameter(parameter, &|name| std::env::var_os(name));
-        let found = found.map_err(|source| ClientError::Parameter {
-            server: server.name.clone(),
-            name: name.clone(),
-            source: source.into(),
-        })?;
-        Ok((name.clone(), found.value))
+/// The parameters of the profile's calls. Those of `login` alone may be unreadable: each attempt
+/// reads them again, and the other calls do not need them.
+fn parameters(
+    server: &Server,
+    variables: Variables<'_>,
+) -> Result<BTreeMap<String, SecretString>, ClientError> {
+    let calls = server.profile.iter().flat_map(|profile| profile.calls());
+    let calls = calls.filter(|(name, _)| *name != "login");
+    let needed: BTreeSet<_> = calls.flat_map(|(_, call)| call.parameters()).collect();
+    let read = server.with.iter().filter_map(|(name, parameter)| {
+        let source = match read_parameter(parameter, variables) {
+            Ok(found) => return Some(Ok((name.clone(), found.value))),
+            Err(_) if !needed.contains(name.as_str()) => return None,
+            Err(source) => source.into(),
+        };
+        let (server, name) = (server.name.clone(), name.clone());
+        Some(Err(ClientError::Parameter { server, name, source }))
     });
     read.collect()
 }
@@ -300,8 +309,9 @@ fn parameters(server: &Server) -> Result<BTreeMap<String, SecretString>, ClientE
 fn proxy_credentials(
     server: &Server,
     source: &KeySource,
+    variables: Variables<'_>,
 ) -> Result<(String, Zeroizing<String>), ClientError> {
-    let (content, _) = read_source(server, PROXY_KEYS, source)?;
+    let (content, _) = read_source(server, PROXY_KEYS, source, variables)?;
     let pair = std::str::from_utf8(&content)
         .ok()
         .map(|text| text.trim_end_matches(['\r', '\n']))

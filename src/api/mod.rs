@@ -67,6 +67,7 @@ pub use self::webhook::{HeaderLine, WebhookClient};
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
+use crate::token_source::Variables;
 
 /// Client of one server. Clones share the connections.
 ///
@@ -170,7 +171,18 @@ impl Client {
     /// If a file cannot be read or used, `proxy` is invalid, or this machine trusts no certificate
     /// authority.
     pub fn new(server: &Server) -> Result<Self, ClientError> {
-        Self::with_limits(server, ConnectionLimits::default())
+        Self::with_variables(server, &|name| std::env::var_os(name))
+    }
+
+    /// A client whose credentials and variables come from other `variables` than those of this
+    /// process.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn with_variables(server: &Server, variables: Variables<'_>) -> Result<Self, ClientError> {
+        let materials = Materials::read(server, variables)?;
+        Self::from_materials(server, materials, ConnectionLimits::default(), None)
     }
 
     /// A client with other connection limits than the default ones.
@@ -179,7 +191,8 @@ impl Client {
     ///
     /// As for [`new`](Self::new).
     pub fn with_limits(server: &Server, limits: ConnectionLimits) -> Result<Self, ClientError> {
-        Self::from_materials(server, Materials::read(server)?, limits, None)
+        let materials = Materials::read(server, &|name| std::env::var_os(name))?;
+        Self::from_materials(server, materials, limits, None)
     }
 
     /// A client that explains each response of a server with a profile: it passes the name of the
@@ -189,7 +202,7 @@ impl Client {
     ///
     /// As for [`new`](Self::new).
     pub fn explaining(server: &Server, explain: Explain) -> Result<Self, ClientError> {
-        let materials = Materials::read(server)?;
+        let materials = Materials::read(server, &|name| std::env::var_os(name))?;
         Self::from_materials(server, materials, ConnectionLimits::default(), Some(explain))
     }
 
@@ -200,7 +213,7 @@ impl Client {
     ///
     /// As for [`new`](Self::new).
     pub fn reread(&self, server: &Server) -> Result<Option<Self>, ClientError> {
-        let materials = Materials::read(server)?;
+        let materials = Materials::read(server, &|name| std::env::var_os(name))?;
         if materials.fingerprint == self.0.connections.factory().fingerprint() {
             return Ok(None);
         }
@@ -347,11 +360,6 @@ impl Client {
         minutes: u16,
         timeout: Duration,
     ) -> Result<TokenValue, LoginError> {
-        if self.0.profile.is_some() {
-            let parameters = BTreeMap::from([("api_key".to_owned(), api_key.clone())]);
-            let session = self.login_with(&parameters, minutes, timeout).await?;
-            return Ok(session.value);
-        }
         let key = api_key.expose_secret();
         let secrets = [key];
         let context = self.context(Endpoint::Login, &secrets);

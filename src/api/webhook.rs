@@ -61,7 +61,7 @@ impl WebhookClient {
             connect_timeout: timeout,
             ..ad_hoc_server(name, webhook.url.as_str(), false, None)?
         };
-        let http = Materials::read(&server)
+        let http = Materials::read(&server, &|name| std::env::var_os(name))
             .and_then(|materials| HttpClientFactory::new(&server, materials)?.fresh())
             .map_err(|error| unusable(name, &error))?;
         Ok(Self { http, webhook: webhook.clone(), name: name.to_owned() })

@@ -15,7 +15,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::runtime;
-use crate::settings::Installation;
+use crate::settings::{Installation, Parameter, Server};
+use crate::token_source::{SourceErrorKind, read_parameter};
 
 /// Name of the packaged unit.
 pub(super) const UNIT: &str = "tokenkeep.service";
@@ -25,6 +26,36 @@ const PREFIX: &str = "TOKENKEEP_";
 
 /// Timeout of `systemctl`.
 const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// systemd makes the credentials of the shipped unit available here, for its user.
+const CREDENTIALS: &str = "/run/credentials/tokenkeep.service";
+
+/// An environment variable. Outside the unit, the credentials of the running service stand in for
+/// `$CREDENTIALS_DIRECTORY`.
+pub(super) fn variable(name: &str) -> Option<OsString> {
+    let value = std::env::var_os(name);
+    if name == "CREDENTIALS_DIRECTORY" && value.is_none() {
+        return Path::new(CREDENTIALS).is_dir().then(|| CREDENTIALS.into());
+    }
+    value
+}
+
+/// A parameter of the server's queries whose source is a credential or a variable of the service
+/// that this process does not have.
+pub(super) fn parameter_of_service(server: &Server) -> Option<&str> {
+    let query = server.profile.as_ref()?.query.as_ref()?;
+    let needed = query.parameters();
+    let mut parameters = server.with.iter().filter(|(name, _)| needed.contains(name.as_str()));
+    let is_missing = |parameter: &Parameter| {
+        read_parameter(parameter, &variable).is_err_and(|error| {
+            matches!(
+                error.kind,
+                SourceErrorKind::NoCredentialsDirectory | SourceErrorKind::VariableUnset
+            )
+        })
+    };
+    parameters.find(|(_, parameter)| is_missing(parameter)).map(|(name, _)| name.as_str())
+}
 
 /// The overrides that the unit sets for the daemon of `installation`, by name.
 pub(super) fn overrides(installation: &Installation) -> BTreeMap<String, String> {

@@ -177,8 +177,10 @@ fn shown_value(name: &str, value: &str) -> String {
         // A path, with secrets inside masked.
         [] if name == "request" => true,
         [] => {
-            let is_number = value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
-            is_number && !names_a_secret(name)
+            // A parameter of a profile may have any name, and a PIN has four digits.
+            let digits = value.chars().filter(char::is_ascii_digit).count();
+            let is_number = value.parse::<f64>().is_ok() && digits <= 3;
+            (is_number || value.parse::<bool>().is_ok()) && !names_a_secret(name)
         }
         _ => kinds.into_iter().all(|kind| match kind {
             Kind::Command => false,
@@ -240,6 +242,8 @@ mod tests {
         for (line, expected) in [
             ("|value = \"S3CR3T\"", "<value> = ***"),
             ("|password = 12345", "<password> = ***"),
+            ("|pin = 4711", "<pin> = ***"),
+            ("with = { |otp = 482915 }", "with = { <otp> = ***"),
             ("|file = \"S3CR3T\"", "<file> = ***"),
             ("|fil = \"S3CR3T\" # S3CR3T", "<fil> = ***"),
             ("|url = \"https://user:S3CR3T@h\"", "<url> = \"https://***@h\""),

@@ -1,6 +1,7 @@
 //! `profile`, and what `probe`, `init`, `add`, `doctor` and `check-config` do with profiles.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use serde_json::Value;
 use tokio::process::Command;
@@ -28,9 +29,13 @@ async fn server(status: &str, body: &str) -> RawServer {
 
 /// The status of a command in the stage's folder, and all that it says: no secret, in any case.
 async fn run(stage: &Stage, arguments: &[&str]) -> (i32, String) {
+    run_with(stage, arguments, Stdio::null()).await
+}
+
+async fn run_with(stage: &Stage, arguments: &[&str], stdin: Stdio) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokenkeep"));
     command.args(arguments).current_dir(stage.path("")).kill_on_drop(true);
-    command.args(["--config", "tokenkeep.toml"]).stdin(std::process::Stdio::null());
+    command.args(["--config", "tokenkeep.toml"]).stdin(stdin);
     let output = timeout(PATIENCE, command.output()).await.expect("it ends").expect("it starts");
     let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
     assert!(!said.contains(MARK), "a secret in:\n{said}");
@@ -107,6 +112,11 @@ async fn explanation_shows_no_secret_of_the_response() {
         "[profile.mine]\nquery = { request = 'GET s', life = 'token', unit = 's', headers = { A = \
          '{token}' } }\n",
     );
+    // The ID of a lease that was never sent.
+    let lease = self::server("200 OK", r#"{"token":"166811474504456455"}"#).await;
+    let (_, said) = probe(&stage, &lease, &["--profile", "./mine.toml"]).await;
+    let words = "`life`: a number that is no life or time at token";
+    assert!(said.contains(words) && !said.contains("166811474504456455"), "{said}");
     // The value, and one that was never sent: a place that leads to it by mistake.
     let body = format!(r#"{{"token":"{}","{}":1}}"#, secret("other"), secret("quotes"));
     let server = server("200 OK", &body).await;
@@ -145,6 +155,19 @@ async fn probe_spends_no_refresh_token_unless_it_is_told_to_renew() {
     let requests = server.requests();
     assert!(requests.iter().all(|request| request.starts_with("POST /token/introspection ")));
     assert_eq!(stage.read("quotes.refresh"), secret("refresh"));
+}
+
+#[tokio::test]
+async fn probe_whose_renewal_got_no_response_warns_about_a_second_one() {
+    let stage = staged();
+    let server = RawServer::start(Script::Say(Vec::new())).await.expect("a server");
+    let options = ["--renewal", "renew", "--refresh-file", "quotes.refresh"];
+    let (ended, said) = probe(&stage, &server, &[&OAUTH[..], &options].concat()).await;
+    assert_eq!(ended, UNAVAILABLE, "{said}");
+    assert!(said.contains("the refresh token may be spent: do not send it again"), "{said}");
+    let renewals = server.requests();
+    let renewals = renewals.iter().filter(|request| request.starts_with("POST /token "));
+    assert_eq!(renewals.count(), 1);
 }
 
 #[tokio::test]
@@ -378,6 +401,29 @@ async fn doctor_reads_parameters_and_refresh_tokens_and_renews_nothing() {
         .expect("a mode");
     let (_, said) = run(&stage, &["doctor", "--offline"]).await;
     assert!(said.contains("warning: `server.renews.with.client_secret`, "), "{said}");
+}
+
+#[tokio::test]
+async fn add_and_doctor_do_without_a_credential_that_only_the_service_has() {
+    let stage = empty();
+    let server = server("500 Broken", "").await;
+    stage.configure(&format!(
+        "[server.idp]\nurl = \"{}\"\nprofile = \"oauth2\"\nwith = {{ client_id = \"keeper\", \
+         client_secret = {{ credential = \"idp-secret\" }} }}\n",
+        server.url()
+    ));
+    stage.write("value", &secret("quotes"));
+    let value = std::fs::File::open(stage.path("value")).expect("the file");
+    let (ended, said) = run_with(&stage, &["add", "quotes"], value.into()).await;
+    assert_eq!(ended, GOOD, "{said}");
+    let words = "because only the service has the value of `with.client_secret` of [server.idp]";
+    assert!(said.contains(words), "{said}");
+    let (ended, said) = run(&stage, &["doctor"]).await;
+    assert_eq!(ended, 1, "only warnings: {said}");
+    let words = "warning: `server.idp.with.client_secret`, ";
+    assert!(said.contains(words) && said.contains("not checked"), "{said}");
+    assert!(!said.contains("error: [server.idp]"), "{said}");
+    assert_eq!(server.requests().len(), 0);
 }
 
 #[tokio::test]

@@ -64,6 +64,28 @@ async fn parameter_of_a_login_is_read_at_each_attempt() {
 }
 
 #[tokio::test]
+async fn unreadable_parameter_of_a_login_does_not_stop_the_other_calls_of_the_server() {
+    let server = VaultServer::start(seconds(3), seconds(8), &format!("{MARK}-id")).await;
+    let stage = stage_with(&server, &server.token(), "");
+    let with = "with = { role_id = \"7387\", secret_id = { file = \"$DIR/secret.id\" } }\n";
+    let with = with.replace("$DIR", stage.path("").to_str().unwrap().trim_end_matches('/'));
+    let text = stage.read("tokenkeep.toml");
+    assert!(text.contains(&with), "{text}");
+    let text = text.replace(&with, "");
+    let profile = "profile = \"vault\"\n";
+    stage.replace("tokenkeep.toml", &text.replace(profile, &format!("{profile}{with}")));
+    fs::remove_file(stage.path("secret.id")).unwrap();
+    let daemon = stage.start();
+    daemon.nth(3, "token_checked", "app").await;
+    let failed = daemon.event("reauth_failed", "app").await;
+    let error = failed.text("error");
+    assert!(error.contains("`with.secret_id`") && error.contains("secret.id"), "{error}");
+    stage.write("secret.id", &format!("{MARK}-id\n"));
+    daemon.event("reauth_succeeded", "app").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn login_with_an_unreadable_parameter_is_not_sent_and_costs_no_attempt() {
     let server = VaultServer::start(seconds(600), seconds(900), &format!("{MARK}-id")).await;
     let stage = stage_with(&server, &format!("{MARK}-dead"), "max_attempts = 1");

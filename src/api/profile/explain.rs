@@ -11,6 +11,9 @@ use crate::profile::{DeathMeaning, DeferralMeaning, Place, any_at, number, text_
 /// Characters of a value that are shown.
 const MAX_VALUE: usize = 40;
 
+/// The largest number that is shown: the year 9999, in milliseconds since 1970.
+const LARGEST: f64 = 253_402_300_799_000.0;
+
 /// Keys of a JSON object that are shown.
 const MAX_KEYS: usize = 12;
 
@@ -105,6 +108,12 @@ fn shown(value: &Value) -> String {
     match value {
         Value::String(text) if number(text).is_none() && text.parse::<Timestamp>().is_err() => {
             "a text that is no number or time".to_owned()
+        }
+        // Such as the ID of a lease, which is a token.
+        Value::Number(_) | Value::String(_)
+            if number(&text_of(value)).is_some_and(|number| number.abs() > LARGEST) =>
+        {
+            "a number that is no life or time".to_owned()
         }
         Value::Object(_) => "an object".to_owned(),
         Value::Null | Value::Array(_) => "a list".to_owned(),

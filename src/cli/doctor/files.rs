@@ -13,7 +13,8 @@ use rustix::io::Errno;
 
 use super::diagnosis::Diagnosis;
 use super::sandbox::DropIns;
-use super::{CheckProgress, is_outside_unit, variable};
+use super::{CheckProgress, is_outside_unit};
+use crate::cli::unit::variable;
 use crate::lifecycle::Renewal;
 use crate::secret::TokenValue;
 use crate::settings::{Settings, Source, Token};

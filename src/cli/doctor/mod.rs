@@ -14,7 +14,6 @@ mod servers;
 mod system;
 mod user;
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -28,7 +27,8 @@ use self::sandbox::DropIns;
 pub(super) use self::user::service_user;
 use super::diagnostics::DiagnosticStyle;
 use super::inventory_summary;
-use super::{CliError, eprint_text, print_text, runtime, unit};
+use super::unit::{self, variable};
+use super::{CliError, eprint_text, print_text, runtime};
 use crate::api::{HeaderLine, WebhookClient};
 use crate::control;
 use crate::daemon::control::GROUP;
@@ -43,9 +43,6 @@ use crate::token_source::{DISK_TIMEOUT, Found, read_key, read_line};
 const EX_WARNINGS: u8 = 1;
 /// Exit status if something will fail.
 pub(super) const EX_ERRORS: u8 = 2;
-
-/// systemd makes the credentials of the shipped unit available here, for its user.
-const CREDENTIALS: &str = "/run/credentials/tokenkeep.service";
 
 /// Check everything that the daemon depends on: files and rights, commands, limits, the clock,
 /// servers
@@ -194,16 +191,6 @@ fn load(installation: &Installation) -> Result<(Loaded, user::ServiceUser), Conf
 /// Whether the shipped unit of the system runs this installation.
 fn is_shipped(installation: &Installation) -> bool {
     !installation.is_user() && installation.config() == installation.default_config()
-}
-
-/// An environment variable. Outside the unit, the credentials of the running service stand in for
-/// `$CREDENTIALS_DIRECTORY`.
-fn variable(name: &str) -> Option<OsString> {
-    let value = std::env::var_os(name);
-    if name == "CREDENTIALS_DIRECTORY" && value.is_none() {
-        return Path::new(CREDENTIALS).is_dir().then(|| CREDENTIALS.into());
-    }
-    value
 }
 
 /// Whether the check runs outside the unit, which credentials and variables depend on.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::diagnosis::Diagnosis;
-use super::{files, variable};
+use super::files;
+use crate::cli::unit::variable;
 use crate::settings::{Parameter, ReauthMethod, Settings};
 use crate::token_source::read_parameter;
 

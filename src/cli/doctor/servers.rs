@@ -9,6 +9,7 @@ use url::Url;
 use super::diagnosis::Diagnosis;
 use super::files::Value;
 use crate::api::{Client, ClientError};
+use crate::cli::unit::variable;
 use crate::outcome::{CallError, Connection, ENDLESS, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::{Server, Settings, Source};
@@ -28,7 +29,7 @@ pub(super) async fn check(
     diagnosis: &Diagnosis,
 ) {
     for server in &settings.servers {
-        let client = match Client::new(server) {
+        let client = match Client::with_variables(server, &variable) {
             Ok(client) => client,
             // Reported for the parameter itself.
             Err(ClientError::Parameter { .. }) => continue,
@@ -88,10 +89,13 @@ async fn query(client: &Client, server: &Server, value: Option<&Value>, diagnosi
     let name = &server.name;
     let fault = match (outcome, value) {
         (Outcome::Alive { remaining }, Some(value)) => {
+            let query = server.profile.as_ref().and_then(|profile| profile.query.as_ref());
+            let assumed = query.is_some_and(|query| query.life.is_empty());
+            let assumed = if assumed { "assumed " } else { "" };
             let life = if remaining >= ENDLESS {
                 " and does not expire".to_owned()
             } else {
-                format!(", {} left", format_duration(remaining))
+                format!(", {assumed}{} left", format_duration(remaining))
             };
             diagnosis.ok(format!("[server.{name}] token {} is alive{life}", value.token.name));
             return;

@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use secrecy::SecretString;
+
 use super::{Probe, error_text};
 use crate::api::{Client, LoginErrorKind, NewSession};
 use crate::cli::{CliError, EX_CONFIG, EX_DEAD, EX_SOFTWARE, EX_UNAVAILABLE, print_text};
 use crate::secret::TokenValue;
-use crate::settings::Server;
-use crate::token_source::replace;
+use crate::settings::{Parameter, Server};
+use crate::token_source::{read_parameter, replace};
 
 /// The requested life of the session, for APIs that have a parameter for it.
 const MINUTES: u16 = 30;
 
 /// Logs in, and writes the refresh token, then the value.
 pub(super) async fn run(client: &Client, server: &Server, probe: &Probe) -> Result<(), CliError> {
-    let new = client.login_with(&BTreeMap::new(), MINUTES, server.timeout).await;
+    let parameters = parameters(server)?;
+    let new = client.login_with(&parameters, MINUTES, server.timeout).await;
     let NewSession { value, refresh, refresh_error } = new.map_err(|error| CliError::Failed {
         sentence: format!("login: {}", error_text(&error.fault)),
         status: match error.kind {
@@ -36,6 +39,17 @@ pub(super) async fn run(client: &Client, server: &Server, probe: &Probe) -> Resu
         (None, _) => {}
     }
     write(&probe.token_file, &value, "value")
+}
+
+fn parameters(server: &Server) -> Result<BTreeMap<String, SecretString>, CliError> {
+    let read = |(name, parameter): (&String, &Parameter)| {
+        let found = read_parameter(parameter, &|_| None).map_err(|error| CliError::Failed {
+            sentence: format!("--with {name}: {error}"),
+            status: EX_CONFIG,
+        })?;
+        Ok((name.clone(), found.value))
+    };
+    server.with.iter().map(read).collect()
 }
 
 fn write(path: &Path, value: &TokenValue, what: &str) -> Result<(), CliError> {

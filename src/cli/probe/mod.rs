@@ -15,7 +15,9 @@ use self::api::{Api, is_assumed};
 pub(super) use self::runner::ProbeResult;
 use self::runner::{ProbeRunner, SecretFile, Secrets};
 use super::profile::{self, ProfileArgs};
-use super::{CliError, EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, eprint_message, print_text, runtime};
+use super::{
+    CliError, EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, eprint_message, print_text, runtime, unit,
+};
 use crate::api::Client;
 use crate::clock;
 use crate::lifecycle::{Method, Reading, Renewal};
@@ -155,7 +157,7 @@ pub(super) fn run(probe: &Probe, installation: &Installation) -> Result<(), CliE
 /// it, so the value stays as it is.
 pub(super) fn query(server: &Server, value: TokenValue) -> Result<ProbeResult, CliError> {
     let server = Server { renewal: Renewal::Query, ..server.clone() };
-    let client = Client::new(&server)
+    let client = Client::with_variables(&server, &unit::variable)
         .map_err(|error| CliError::Failed { sentence: error.to_string(), status: EX_CONFIG })?;
     // Only a renewal writes a value.
     let token = SecretFile { path: PathBuf::new(), value };
@@ -188,7 +190,13 @@ fn error_words(error: &impl ToString) -> String {
 pub(super) fn error_text(fault: &CallError) -> String {
     let error = error_words(&fault.error);
     let detail = fault.detail.as_ref().map(|detail| format!(" (server: {detail})"));
-    error + &detail.unwrap_or_default()
+    let spent = if fault.may_have_acted {
+        "; the refresh token may be spent: do not send it again while the token is needed, because \
+         a second use can end both"
+    } else {
+        ""
+    };
+    error + &detail.unwrap_or_default() + spent
 }
 
 fn renews(method: Method, renewal: Renewal, renewing: &str) -> String {

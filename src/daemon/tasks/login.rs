@@ -16,9 +16,9 @@ use crate::settings::Parameter;
 use crate::token_source::{DISK_TIMEOUT, read_parameter};
 
 /// A login that is to be sent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LoginRequest<'a> {
-    pub(super) with: &'a BTreeMap<String, Parameter>,
+#[derive(Debug, Clone)]
+pub(super) struct LoginRequest {
+    pub(super) with: BTreeMap<String, Parameter>,
     pub(super) minutes: u16,
     pub(super) timeout: Duration,
 }
@@ -27,7 +27,7 @@ pub(super) struct LoginRequest<'a> {
 /// with the old refresh token runs meanwhile, and none is sent afterwards.
 pub(super) async fn log_in(
     client: ServerClient,
-    request: LoginRequest<'_>,
+    request: LoginRequest,
     access: Option<CompanionAccess>,
 ) -> (ReauthOutput, Option<CompanionReport>) {
     let LoginRequest { with, minutes, timeout } = request;
@@ -36,7 +36,7 @@ pub(super) async fn log_in(
         let error = ReauthError { error: error.into(), inconclusive: true, ..Default::default() };
         (ReauthOutput::Failed(error), None)
     };
-    let parameters = match read_parameters(with.clone()).await {
+    let parameters = match read_parameters(with).await {
         Ok(parameters) => parameters,
         Err(error) => return unsent(error),
     };

@@ -1,5 +1,6 @@
 //! Re-authentication attempts: by a command, or by a login request.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,9 @@ use crate::daemon::tokens::read_source;
 use crate::daemon::tokens::{DeathReason, ReauthOutput, ServerClient, ServerHandle, TokenEntry};
 use crate::hook::{self, HookOutput, Invocation};
 use crate::lifecycle::{ReauthError, ReauthReason};
+use crate::profile::Call;
 use crate::scheduler::Ticket;
-use crate::settings::{KeySource, Reauth, ReauthMethod, Source};
+use crate::settings::{KeySource, Parameter, Reauth, ReauthMethod, Server, Source};
 use crate::store::WriteReceipt;
 use crate::token_source::{PersistError, read_key};
 
@@ -32,6 +34,8 @@ pub(super) struct ReauthRequest {
     attempt: u32,
     status: Option<u16>,
     detail: Option<Box<str>>,
+    /// Parameters of the server that its login needs. Those of the `reauth` method override them.
+    with: BTreeMap<String, Parameter>,
 }
 
 impl ReauthRequest {
@@ -59,8 +63,16 @@ impl ReauthRequest {
             attempt,
             status: death.status,
             detail: death.detail,
+            with: login_parameters(&server.settings),
         }
     }
+}
+
+fn login_parameters(server: &Server) -> BTreeMap<String, Parameter> {
+    let login = server.profile.as_ref().and_then(|profile| profile.login.as_ref());
+    let needed = login.map(Call::parameters).unwrap_or_default();
+    let needed = server.with.iter().filter(|(name, _)| needed.contains(name.as_str()));
+    needed.map(|(name, parameter)| (name.clone(), parameter.clone())).collect()
 }
 
 /// Makes an attempt once its lock is free and it is persisted. If it cannot be persisted, the
@@ -86,6 +98,8 @@ pub(super) async fn attempt(
             log_in(client, key.clone(), *minutes, timeout).await
         }
         ReauthMethod::Login { with, minutes } => {
+            let (of_server, own) = (request.with.iter(), with.iter());
+            let with = of_server.chain(own).map(|(name, it)| (name.clone(), it.clone())).collect();
             let request = LoginRequest { with, minutes: *minutes, timeout };
             let (output, new) = login::log_in(client, request, access.clone()).await;
             report = new;

@@ -247,6 +247,14 @@ impl Add {
             ));
             return Ok(());
         }
+        if let Some(name) = unit::parameter_of_service(server) {
+            eprint_message(&format!(
+                "the token is stored without a check, because only the service has the value of \
+                 `with.{name}` of [server.{}]",
+                server.name
+            ));
+            return Ok(());
+        }
         let result = match probe::query(server, value.clone()) {
             // The server could not be queried.
             Err(CliError::Failed { sentence, status }) => Err((sentence, status)),
