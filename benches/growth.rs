@@ -124,7 +124,13 @@ impl Shop {
             self.now = self.now + LATENCY;
             for ticket in std::mem::take(&mut self.calls) {
                 let outcome = Outcome::Alive { remaining: LIFE };
-                let answer = CheckResult { sent, received: self.now, outcome, replaced: false };
+                let answer = CheckResult {
+                    sent,
+                    received: self.now,
+                    outcome,
+                    replaced: false,
+                    cannot_renew: false,
+                };
                 self.scheduler.check_finished(ticket, answer, self.now);
                 answered += 1;
             }

@@ -48,6 +48,7 @@ pub enum Connection {
 
 /// Why a call failed. Contains no secret: the adapters mask token values in the server's words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state in disguise")]
 pub struct CallError {
     /// The decisive status: the body's `Errors.Status`, else the HTTP status; `None` without a
     /// response.
@@ -65,6 +66,8 @@ pub struct CallError {
     /// The server may have processed a request that must not be repeated, such as a renewal that
     /// spends a refresh token.
     pub may_have_acted: bool,
+    /// There is no refresh token that may be sent.
+    pub no_refresh_token: bool,
 }
 
 impl CallError {

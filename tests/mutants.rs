@@ -178,11 +178,12 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a value from the source is taken unverified",
         file: "src/lifecycle/source_change.rs",
-        text: "Validity::Missing | Validity::Expired | Validity::Rejected => self.promote_candidate(),",
+        text: "Validity::Missing | Validity::Expired | Validity::Rejected => {\n                self.discard_rotation();",
         becomes: "Validity::Missing
             | Validity::Expired
             | Validity::Rejected
-            | Validity::Alive(_) => self.promote_candidate(),",
+            | Validity::Alive(_) => {
+                self.discard_rotation();",
         caught_by: &[SURVIVAL],
     },
     Mutant {
@@ -373,6 +374,20 @@ const MUTANTS: &[Mutant] = &[
         text: "        if let Task::ConfirmRejection { .. } = self.token.task {\n            self.token.task = Task::Check;\n        }\n",
         becomes: "",
         caught_by: &[SAID_ONCE, LOGINS],
+    },
+    Mutant {
+        name: "a first renewal without a response is repeated at will",
+        file: "src/lifecycle/rotation.rs",
+        text: "            _ if self.is_life_unknown() => self.now + self.context.policy.timeout,\n",
+        becomes: "",
+        caught_by: &[SPENT],
+    },
+    Mutant {
+        name: "a loss does not count once another refresh token has come",
+        file: "src/lifecycle/rotation.rs",
+        text: "(fault.may_have_acted || is_absent)",
+        becomes: "(fault.may_have_acted && !self.token.refresh_replaced || is_absent)",
+        caught_by: &[SPENT],
     },
     Mutant {
         name: "a token without a value is believed to be alive by a renewal that names none",

@@ -84,7 +84,8 @@ pub(super) fn renew(
         (Ok(named), Err(failure)) => (named, failure.into()),
         (Err(failure), _) => (None, failure.into()),
     };
-    Renewed { outcome, new_value: named.filter(|value| value != sent), new_refresh: None }
+    let new_value = named.filter(|value| value != sent);
+    Renewed { new_value, ..Renewed::failed(outcome) }
 }
 
 /// Interprets a response to `GetSessionToken`. Without a token, only two responses are conclusive:

@@ -102,6 +102,9 @@ pub struct Renewed {
     /// The new refresh token, if the response names another one than was sent. It is set even if the
     /// rest of the response is invalid: store it, because the one that was sent may be void.
     pub new_refresh: Option<TokenValue>,
+    /// Why the new refresh token cannot be used, if the response names such a one: then the one that
+    /// was sent may be void, and there is no other.
+    pub refresh_error: Option<Box<str>>,
 }
 
 /// Result of a login by a profile.
@@ -111,12 +114,14 @@ pub struct NewSession {
     pub value: TokenValue,
     /// The refresh token that belongs to it, if the response names one.
     pub refresh: Option<TokenValue>,
+    /// Why the refresh token in the response cannot be used.
+    pub refresh_error: Option<Box<str>>,
 }
 
 impl Renewed {
     /// A renewal without a new value.
     pub(crate) const fn failed(outcome: Outcome) -> Self {
-        Self { outcome, new_value: None, new_refresh: None }
+        Self { outcome, new_value: None, new_refresh: None, refresh_error: None }
     }
 }
 

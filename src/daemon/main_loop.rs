@@ -13,7 +13,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGCHLD, SIGHUP};
 use tokio::task::yield_now;
-use tokio::time::sleep;
 
 use super::companions::CompanionEvent;
 use super::config::{ConfigEvent, maintenance_windows};
@@ -22,7 +21,7 @@ use super::error::{DaemonError, system};
 use super::inventories::InventoryEvent;
 use super::notify::DeliveryEnd;
 use super::service_manager;
-use super::shutdown::{self, GRACE, Revoked};
+use super::shutdown::{self, Revoked};
 use super::tasks::{Completion, TaskEnd, remove_stale_temporary_files};
 use super::tokens::{ServerHandle, SourceRead, names_of};
 use super::{Daemon, notices};
@@ -32,7 +31,6 @@ use crate::lifecycle::{Action, CheckResult, Method, Notice};
 use crate::process;
 use crate::scheduler::{SchedulerOutput, ServerNotice, Ticket, TokenId};
 use crate::store::StoreReport;
-use crate::systemd;
 use crate::time::Moment;
 use crate::token_source;
 
@@ -56,7 +54,7 @@ const FIRST_WRITES: Duration = Duration::from_secs(2);
 
 /// What the loop waits for.
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     /// A signal; `None` if no more can come.
     Signal(Option<i32>),
     /// The caller wants the loop to end.
@@ -77,7 +75,7 @@ enum Event {
 
 /// Whether the loop continues after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     Continue,
     Stop,
 }
@@ -124,7 +122,7 @@ impl Daemon {
     }
 
     /// Waits for the next event.
-    async fn next_event(
+    pub(super) async fn next_event(
         &mut self,
         timer: &mut Timer,
         until: impl Future<Output = ()>,
@@ -160,7 +158,7 @@ impl Daemon {
     }
 
     /// Handles an event.
-    fn handle_event(&mut self, event: Event) -> Flow {
+    pub(super) fn handle_event(&mut self, event: Event) -> Flow {
         let Self { tokens, inventories, config, metrics, .. } = self;
         match event {
             Event::Signal(Some(SIGHUP)) => {
@@ -195,7 +193,7 @@ impl Daemon {
     }
 
     /// Does what is due, and executes the actions.
-    fn begin_turn(&mut self) {
+    pub(super) fn begin_turn(&mut self) {
         let now = clock::now();
         let Self { tokens, tasks, config, control, restore, .. } = self;
         maintenance_windows::close(tokens, now);
@@ -257,7 +255,7 @@ impl Daemon {
 
     /// Executes the pending actions: the only place where tasks for them are started. Each action
     /// is started, or cancelled if it cannot be.
-    fn execute_actions(&mut self) {
+    pub(super) fn execute_actions(&mut self) {
         for companion in self.tokens.take_changed_companions() {
             self.tasks.check_companion(companion);
         }
@@ -430,71 +428,6 @@ impl Daemon {
             inventories.log_changes(tokens);
         }
         tokens.on_checked(ticket, answer);
-    }
-
-    /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
-    /// with a short life would not survive a pause of that length.
-    async fn shut_down(mut self, mut timer: Timer) {
-        let Self { tokens, tasks, inventories, config, revocations, .. } = &mut self;
-        tokens.log.event(EventName::DaemonStopping, "stopping", Fields::default());
-        service_manager::report_error(systemd::stopping(), &mut tokens.log);
-        let longest = shutdown::LONGEST + Duration::from_secs(1);
-        service_manager::report_error(systemd::extend_timeout(longest), &mut tokens.log);
-        config.stop();
-        tokens.scheduler.stop_reauth();
-        for write in tokens.take_file_writes(Moment::NEVER) {
-            tasks.write_file(write, true);
-        }
-        for write in tokens.take_env_file_writes(Moment::NEVER) {
-            tasks.write_env_file(write);
-        }
-        inventories.stop(tokens);
-        tokens.scheduler.flush_pending_writes(clock::now());
-        revocations.begin(tokens);
-        let mut deadline = pin!(sleep(GRACE));
-        let mut is_closed = false;
-        loop {
-            self.begin_turn();
-            // While events are delivered, checks continue too.
-            if !is_closed
-                && self.has_finished()
-                && self.notifier.is_idle(&self.tokens.log)
-                && !self.tokens.scheduler.has_unpersisted_candidates()
-            {
-                is_closed = true;
-                self.end_checks().await;
-            }
-            let has_ended = self.has_finished() && self.tasks.has_no_renewals();
-            if is_closed && has_ended && self.notifier.is_idle(&self.tokens.log) {
-                break;
-            }
-            let Ok(event) = self.next_event(&mut timer, &mut deadline).await else { break };
-            if self.handle_event(event) == Flow::Stop {
-                break;
-            }
-        }
-        self.tokens.scheduler.stop_admitting();
-        self.tasks.abort_all().await;
-        self.notifier.stop(clock::now(), &self.metrics, &mut self.tokens.log).await;
-        shutdown::report_unsaved(&mut self.tokens);
-        shutdown::close_store(&mut self.tokens).await;
-        self.tokens.log.event(EventName::DaemonStopped, "stopped", Fields::default());
-    }
-
-    /// Whether no task is running that can produce or persist a value, renewals aside.
-    fn has_finished(&self) -> bool {
-        self.tasks.has_finished() && self.revocations.are_complete()
-    }
-
-    /// Ends all checks. Only renewal requests in flight, and the last attempt to store values that
-    /// could not be stored, are still waited for.
-    async fn end_checks(&mut self) {
-        self.tokens.scheduler.stop_admitting();
-        for ticket in self.tasks.abort_checks().await {
-            self.tokens.cancel(ticket);
-        }
-        self.tokens.scheduler.flush_pending_writes(clock::now());
-        self.execute_actions();
     }
 }
 

@@ -27,7 +27,7 @@ impl Transition<'_> {
                 if result.replaced && slot == self.token.active {
                     self.adopt_renewed_value();
                 } else if let Outcome::Unavailable(fault) = &result.outcome
-                    && self.must_be_held(fault, false)
+                    && self.must_be_held(fault)
                 {
                     self.hold_renewal();
                 }
@@ -48,16 +48,23 @@ impl Transition<'_> {
         }
         match result.outcome {
             Outcome::Alive { remaining } => {
-                self.alive(Reading {
+                let reading = Reading {
                     sent: result.sent,
                     received: result.received,
                     remaining_ms: whole_millis(remaining),
                     by: method,
-                });
+                };
+                self.alive(reading);
+                if result.cannot_renew {
+                    self.cannot_renew(&reading);
+                }
             }
             Outcome::Expired(fault) => self.mark_dead(Validity::Expired, fault),
             Outcome::Rejected(fault) => self.rejected(fault),
             Outcome::Misconfigured(fault) if method == Method::Renew => {
+                if fault.no_refresh_token {
+                    self.conclude_unverifiable(&fault);
+                }
                 self.renew_refused(fault);
             }
             Outcome::Misconfigured(fault) => self.failed(fault, true, Duration::ZERO),
@@ -137,7 +144,7 @@ impl Transition<'_> {
         let attempt = self.token.failures;
         let (pause, level) = self.retry_pause(self.token.backoff_level);
         self.token.backoff_level = level;
-        if self.must_be_held(&fault, misconfigured) {
+        if self.must_be_held(&fault) {
             self.hold_renewal();
         }
         self.token.due = self.token.not_held(self.now + pause.max(at_least));
@@ -158,7 +165,7 @@ impl Transition<'_> {
                 self.give_up_rotation();
             }
             Outcome::Rejected(fault) => self.rejected(fault),
-            Outcome::Misconfigured(fault) if fault.local => self.no_refresh_token(),
+            Outcome::Misconfigured(fault) if fault.no_refresh_token => self.no_refresh_token(),
             Outcome::Misconfigured(fault) if has_reauth => self.log_in_instead(fault, true),
             Outcome::Misconfigured(fault) => self.failed(fault, true, Duration::ZERO),
             Outcome::Unavailable(fault) if fault.may_have_acted && has_reauth => {
@@ -288,6 +295,15 @@ impl Transition<'_> {
                 candidate.backoff_level = 0;
                 self.candidate_failed(candidate, fault, false, Duration::ZERO);
             }
+            // The API cannot tell whether the candidate lives, and neither value can be renewed: the
+            // newer one counts.
+            Outcome::Misconfigured(fault)
+                if fault.no_refresh_token && self.must_be_held(&fault) =>
+            {
+                self.promote_candidate();
+                self.conclude_unverifiable(&fault);
+                self.failed(fault, true, Duration::ZERO);
+            }
             Outcome::Misconfigured(fault) => {
                 self.candidate_failed(candidate, fault, true, Duration::ZERO);
             }
@@ -309,7 +325,7 @@ impl Transition<'_> {
     ) {
         let attempt = candidate.failures.saturating_add(1);
         let (pause, backoff_level) = self.retry_pause(candidate.backoff_level);
-        if self.must_be_held(&fault, misconfigured) {
+        if self.must_be_held(&fault) {
             self.hold_renewal();
         }
         let due = self.token.not_held(self.now + pause.max(at_least));

@@ -29,7 +29,7 @@ impl Transition<'_> {
             Validity::Alive(reading) | Validity::Unverified(reading) => {
                 self.plan_early_reauth(&reading);
             }
-            Validity::Unknown => {}
+            Validity::Unknown => self.plan_reauth_of_unknown(),
             Validity::Missing | Validity::Expired | Validity::Rejected => {
                 let rotated = matches!(self.token.task, Task::Rotate { .. });
                 if rotated && !self.may_rotate() {

@@ -67,6 +67,9 @@ pub struct CheckResult {
     /// The response named a new value, which is in the slot of the checked one. The reading belongs
     /// to the new value.
     pub replaced: bool,
+    /// A renewal was due, but the value could only be queried: there is no refresh token that the
+    /// server accepts.
+    pub cannot_renew: bool,
 }
 
 /// Result of one re-auth attempt.

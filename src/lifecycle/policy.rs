@@ -156,7 +156,8 @@ pub struct Policy {
     pub reauth_before: Option<Duration>,
     /// The API reports no life: the life is assumed, so that no renewal can be proven.
     pub assumed: bool,
-    /// Renewing spends a refresh token. It needs no value, and it is not repeated at once if its
-    /// response is lost. Only with [`Renewal::Renew`]: such a call is never a trial.
+    /// Renewing sends a refresh token. It needs no value, and it is not repeated at once if its
+    /// response is lost and the refresh token may be spent. Only with [`Renewal::Renew`]: such a call
+    /// is never a trial.
     pub rotates: bool,
 }

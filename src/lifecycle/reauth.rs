@@ -40,7 +40,8 @@ impl Transition<'_> {
         }
         match end.result {
             ReauthOutcome::NewValue { stored } => {
-                // The refresh token that may be spent is not sent again: the login replaced it.
+                // The new value is not from the session of the refresh token that may be spent, and
+                // its own may have come with it.
                 self.token.held_until = self.token.held_until.map(|_| self.now);
                 let obtained = Some((PendingReauth { attempt, duration_ms }, stored));
                 self.token.candidate = Some(Candidate::new(self.now, obtained));
@@ -78,6 +79,17 @@ impl Transition<'_> {
         let error = format!("the new value is already expired or rejected: {}", fault.error).into();
         let fault = ReauthError { error, status: fault.status, ..ReauthError::default() };
         self.reauth_failed(pending_reauth.attempt, Some(pending_reauth.duration_ms), fault);
+    }
+
+    /// Nothing tells whether the new value is alive. It stays in service.
+    pub(super) fn unverifiable(&mut self, pending_reauth: PendingReauth, fault: &CallError) {
+        let PendingReauth { attempt, duration_ms } = pending_reauth;
+        self.token.budget.failed(self.now);
+        let error = format!("the new value is in service, but cannot be verified: {}", fault.error);
+        let fault = ReauthError { error: error.into(), ..ReauthError::default() };
+        let retry_in_ms = self.token.early_reauth_at.map_or(0, |at| self.ms_until(at));
+        let duration_ms = Some(duration_ms);
+        self.notify(Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
     }
 
     fn reauth_failed(&mut self, attempt: u32, duration_ms: Option<u64>, fault: ReauthError) {

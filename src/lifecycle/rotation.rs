@@ -13,6 +13,7 @@
 use super::check_timing::last_retry_room;
 use super::context::Transition;
 use super::event::Notice;
+use super::reading::Reading;
 use super::token::{InFlight, Task, Validity};
 use crate::outcome::CallError;
 use crate::time::{Moment, whole_millis};
@@ -85,11 +86,20 @@ impl Transition<'_> {
         self.notices.insert(at, failed);
     }
 
-    /// Whether a renewal that ended so is held: the refresh token may be spent, or there is none.
-    pub(super) fn must_be_held(&self, fault: &CallError, misconfigured: bool) -> bool {
-        self.context.policy.rotates
-            && !self.token.refresh_replaced
-            && (fault.may_have_acted || misconfigured && fault.local)
+    /// Whether a renewal that ended so is held: the refresh token may be spent, or there is none. If
+    /// another one has come meanwhile, a lost request may have sent either of them: the task that
+    /// was started before may have read it later.
+    pub(super) const fn must_be_held(&self, fault: &CallError) -> bool {
+        let is_absent = fault.no_refresh_token && !self.token.refresh_replaced;
+        self.context.policy.rotates && (fault.may_have_acted || is_absent)
+    }
+
+    /// The value is alive, but nothing renews it: a login replaces it.
+    pub(super) fn cannot_renew(&mut self, reading: &Reading) {
+        if self.context.policy.rotates && !self.token.refresh_replaced && !reading.is_endless() {
+            self.token.held_until = Some(self.now);
+            self.plan_early_reauth(reading);
+        }
     }
 
     /// Holds the next renewal, of the candidate too, which would send the same refresh token: until
@@ -113,12 +123,35 @@ impl Transition<'_> {
         }
         match self.token.reading() {
             Some(reading) => self.plan_early_reauth(&reading),
-            // A login whose value is being verified is not repeated before that has failed.
-            None if self.token.may_be_alive() && self.token.pending_reauth.is_none() => {
-                self.token.early_reauth_at = self.next_attempt_at();
-            }
+            None if self.token.may_be_alive() => self.plan_reauth_of_unknown(),
             None => {}
         }
+    }
+
+    /// Plans a login in place of a held renewal if it is not known how long the value lives. A login
+    /// whose value is being verified is not repeated before that has failed.
+    pub(super) fn plan_reauth_of_unknown(&mut self) {
+        let wanted = self.token.held_until.is_some() && self.token.pending_reauth.is_none();
+        let not_before = self.token.early_reauth_at.unwrap_or_default();
+        let allowed = self.next_attempt_at().filter(|_| wanted);
+        self.token.early_reauth_at = allowed.map(|at| at.max(not_before));
+    }
+
+    /// The value of a login cannot be verified, as it came without a refresh token. It is given time,
+    /// because it may live: further logins are spread over the window of the budget.
+    pub(super) fn conclude_unverifiable(&mut self, fault: &CallError) {
+        if !self.must_be_held(fault) || self.token.validity != Validity::Unknown {
+            return;
+        }
+        let (Some(pending_reauth), Some(policy)) =
+            (self.token.pending_reauth.take(), self.context.policy.reauth)
+        else {
+            return;
+        };
+        let allowed = self.token.budget.next_attempt_at(&policy, self.now);
+        let next = allowed.max(self.now + policy.window / policy.max_attempts.get());
+        self.token.early_reauth_at = Some(next);
+        self.unverifiable(pending_reauth, fault);
     }
 
     /// Whether the value may be alive, and no response of this boot tells for how long.

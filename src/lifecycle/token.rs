@@ -64,8 +64,9 @@ pub struct Token {
     /// A renewing call had no response, and no proof has been concluded since. It may have renewed
     /// the token, so growth proves nothing about queries.
     pub(super) renew_unanswered: bool,
-    /// A renewal may have spent the refresh token without a response, or there was no refresh token:
-    /// the next one starts at this moment at the earliest.
+    /// A renewal may have spent the refresh token without a response, or there was none that the
+    /// server accepts: the next renewal starts at this moment at the earliest, and a login replaces
+    /// the value.
     pub(super) held_until: Option<Moment>,
     /// Another refresh token has come since the renewal in flight started.
     pub(super) refresh_replaced: bool,
@@ -404,7 +405,8 @@ impl Token {
     }
 
     /// Whether a re-auth attempt was requested and may start: not before the current value was
-    /// checked, because the result is compared with it.
+    /// checked, because the result is compared with it. An attempt that starts before for another
+    /// reason fulfils the request.
     pub(super) fn wants_new_value(&self) -> bool {
         self.pending_request == Some(PendingRequest::Reauth)
             && self.candidate.is_none()

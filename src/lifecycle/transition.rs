@@ -243,7 +243,11 @@ impl Transition<'_> {
                         self.token.early_reauth_at =
                             self.token.early_reauth_at.map(|early| early.max(retry));
                     }
-                    Validity::Unknown => {}
+                    Validity::Unknown => {
+                        self.plan_reauth_of_unknown();
+                        self.token.early_reauth_at =
+                            self.token.early_reauth_at.map(|early| early.max(retry));
+                    }
                     Validity::Missing | Validity::Expired | Validity::Rejected => {
                         self.schedule_reauth();
                         self.token.due = self.token.due.max(retry);

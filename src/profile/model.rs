@@ -182,6 +182,11 @@ impl Profile {
     pub fn renews_with_refresh_token(&self) -> bool {
         self.renew.as_ref().is_some_and(|call| call.request.uses_refresh_token())
     }
+
+    /// Whether nothing but a refresh token tells whether a token lives.
+    pub fn needs_refresh_token(&self) -> bool {
+        self.query.is_none() && self.renews_with_refresh_token()
+    }
 }
 
 impl Rule {

@@ -92,7 +92,13 @@ mod tests {
         });
         for ticket in tickets.take(dead) {
             let outcome = Outcome::Expired(CallError::new("expired"));
-            let answer = CheckResult { sent: NOW, received: NOW, outcome, replaced: false };
+            let answer = CheckResult {
+                sent: NOW,
+                received: NOW,
+                outcome,
+                replaced: false,
+                cannot_renew: false,
+            };
             scheduler.check_finished(ticket, answer, NOW);
         }
         scheduler.wake(NOW + Duration::from_secs(5));

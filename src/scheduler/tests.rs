@@ -112,7 +112,13 @@ impl Fixture {
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
-        let answer = CheckResult { sent: self.now, received: self.now, outcome, replaced: false };
+        let answer = CheckResult {
+            sent: self.now,
+            received: self.now,
+            outcome,
+            replaced: false,
+            cannot_renew: false,
+        };
         self.scheduler.check_finished(ticket, answer, self.now);
     }
 

@@ -290,6 +290,37 @@ fn renewal_of_the_server_precedes_that_of_the_profile() {
     assert_eq!(server(&own).renewal, Renewal::Query);
 }
 
+/// Without the `query` of the profile. Its login returns a refresh token.
+fn only_renews(text: &str) -> String {
+    let (query, _) = PROFILE.split_once("[profile.desk.renew]").expect("the call");
+    let text = text.replace(&query[query.find("[profile.desk.query]").expect("the call")..], "");
+    text.replace("[profile.desk.login]", "[profile.desk.login]\nrefresh = \"refresh\"")
+}
+
+#[test]
+fn login_must_return_a_refresh_token_if_nothing_else_tells_whether_its_value_lives() {
+    let silent = only_renews(&desk()).replace("refresh = \"refresh\"\n", "");
+    let words = &["`token.desk.reauth`", "\"desk\"", "`login` of the profile has no `refresh`"];
+    assert_error(&silent, Conflict, words);
+    let command = "[reauth.desk]\ncommand = [\"/bin/login\"]\n[token.desk]";
+    let (head, tail) = silent.split_once("[reauth.desk]").expect("the login");
+    let (_, tail) = tail.split_once("[token.desk]").expect("the token");
+    let by_command = format!("{head}{command}{tail}");
+    assert_eq!(Setup::new(&by_command).warnings(), [], "it can write the file");
+    let no_file = by_command.replace("{ file = \"/desk.refresh\" }", "{ env = \"R\" }");
+    assert_error(&no_file, Conflict, &["`token.desk.reauth`", "no file for a new refresh token"]);
+}
+
+#[test]
+fn directory_of_tokens_has_no_refresh_tokens() {
+    let directory = "[inventory.i]\nserver = \"desk\"\ndir = \"/dir\"\n";
+    assert_eq!(Setup::new(&(desk() + directory)).warnings(), []);
+    let text = only_renews(&desk()) + directory;
+    assert_error(&text, Conflict, &["`inventory.i.dir`", "\"refresh\""]);
+    let file = text.replace("dir = \"/dir\"", "file = \"/tokens.jsonl\"");
+    assert_eq!(Setup::new(&file).warnings(), []);
+}
+
 #[test]
 fn refresh_token_is_for_a_profile_that_renews_with_it() {
     let without = changed("{refresh}", "{token}");
@@ -300,9 +331,7 @@ fn refresh_token_is_for_a_profile_that_renews_with_it() {
     );
     let native = "[server.s]\nurl = \"https://h\"\n[token.t]\nserver = \"s\"\nfile = \"/f\"\nrefresh = { env = \"R\" }";
     assert_error(native, Conflict, &["`token.t.refresh` has no effect", "\"oauth2\""]);
-    let (query, _) = PROFILE.split_once("[profile.desk.renew]").expect("the call");
-    let only_renew =
-        desk().replace(&query[query.find("[profile.desk.query]").expect("the call")..], "");
+    let only_renew = only_renews(&desk());
     assert_eq!(Setup::new(&only_renew).warnings(), []);
     let none = only_renew.replace("refresh = { file = \"/desk.refresh\" }", "");
     assert_error(

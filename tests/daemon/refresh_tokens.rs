@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{Daemon, Hung, MARK, OAuthRequest, OAuthServer, Stage, mode, seconds, until};
+use crate::support::{Daemon, MARK, OAuthRequest, OAuthServer, Stage, mode, seconds, until};
 
 /// The shortest life that whole seconds permit a renewal in.
-const LIFE: Duration = Duration::from_secs(3);
+pub(crate) const LIFE: Duration = Duration::from_secs(3);
 
 /// Long enough that no renewal is due during a test.
-const LONG: Duration = Duration::from_secs(600);
+pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 /// A token `feed` of this server; `keys` are more of its keys.
-fn configuration(server: &OAuthServer, keys: &str) -> String {
+pub(crate) fn configuration(server: &OAuthServer, keys: &str) -> String {
     format!(
         r#"
 [server.idp]
@@ -36,10 +36,11 @@ file = "$DIR/feed.token"
 
 const REFRESH_FILE: &str = "refresh = { file = \"$DIR/refresh/feed\" }";
 
-const LOGIN: &str = "reauth = \"login\"\n[reauth.login]\nlogin = true\ndelay = \"100ms\"";
+pub(crate) const LOGIN: &str =
+    "reauth = \"login\"\n[reauth.login]\nlogin = true\ndelay = \"100ms\"";
 
 /// A stage with this configuration, and the first refresh token of a session in its file.
-fn stage_with(configuration: &str, refresh: &str) -> Stage {
+pub(crate) fn stage_with(configuration: &str, refresh: &str) -> Stage {
     let stage = Stage::new(configuration);
     stage.write("client.secret", &format!("{MARK}-client\n"));
     stage.write("refresh/feed", &format!("{refresh}\n"));
@@ -47,7 +48,7 @@ fn stage_with(configuration: &str, refresh: &str) -> Stage {
 }
 
 /// A server, and a stage with a session on it: its access token and its refresh token in files.
-async fn session(life: Duration, keys: &str) -> (OAuthServer, Stage) {
+pub(crate) async fn session(life: Duration, keys: &str) -> (OAuthServer, Stage) {
     let server = OAuthServer::start(life).await;
     let (access, refresh) = server.session();
     let stage = stage_with(&configuration(&server, &format!("{REFRESH_FILE}\n{keys}")), &refresh);
@@ -55,11 +56,11 @@ async fn session(life: Duration, keys: &str) -> (OAuthServer, Stage) {
     (server, stage)
 }
 
-fn refresh_in_file(stage: &Stage) -> String {
+pub(crate) fn refresh_in_file(stage: &Stage) -> String {
     stage.read("refresh/feed").trim().to_owned()
 }
 
-async fn renewals(server: &OAuthServer, count: usize) {
+pub(crate) async fn renewals(server: &OAuthServer, count: usize) {
     until("enough renewals", || server.renewals() >= count).await;
 }
 
@@ -313,67 +314,6 @@ async fn old_refresh_token_that_is_put_back_is_replaced_and_not_sent_again() {
 }
 
 #[tokio::test]
-async fn refresh_token_whose_disk_hangs_is_kept_in_the_state_directory() {
-    let (server, stage) = session(seconds(8), "").await;
-    server.hold_responses(true);
-    let daemon = stage.start();
-    renewals(&server, 1).await;
-    let Some(hung) = Hung::over(&stage.path("refresh")) else { return };
-    server.hold_responses(false);
-    let failed = daemon.event("store_failed", "feed").await;
-    assert!(failed.text("path").ends_with("refresh/feed"));
-    daemon.event("token_replaced", "feed").await;
-    assert!(server.is_alive(stage.read("feed.token").trim()));
-    daemon.signal(Signal::KILL);
-    drop(hung);
-    daemon.ended().await;
-    let daemon = stage.start();
-    renewals(&server, 3).await;
-    daemon.stop().await;
-    assert_eq!(server.reuses(), 0);
-    assert!(server.is_usable(&refresh_in_file(&stage)));
-}
-
-/// A daemon without a state directory that has renewed with the refresh token, whose folder hangs by
-/// then; `None` where this machine does not permit that.
-async fn unsaved() -> Option<(OAuthServer, Stage, Daemon, Hung)> {
-    let (server, stage) = session(seconds(8), "").await;
-    let configuration = stage.read("tokenkeep.toml");
-    let rest = configuration.split_once('\n').unwrap().1;
-    // No directory can be created there.
-    stage.replace("tokenkeep.toml", &format!("state_dir = \"/dev/null/state\"\n{rest}"));
-    server.hold_responses(true);
-    let daemon = stage.start();
-    renewals(&server, 1).await;
-    let hung = Hung::over(&stage.path("refresh"))?;
-    server.hold_responses(false);
-    let failed = daemon.event("store_failed", "feed").await;
-    assert!(!failed.has("path") && failed.text("message").contains("memory"), "{failed:?}");
-    daemon.event("token_replaced", "feed").await;
-    Some((server, stage, daemon, hung))
-}
-
-#[tokio::test]
-async fn refresh_token_that_cannot_be_stored_is_kept_in_memory_and_stored_later() {
-    let Some((server, stage, daemon, hung)) = unsaved().await else { return };
-    drop(hung);
-    until("it is stored", || server.is_usable(&refresh_in_file(&stage))).await;
-    renewals(&server, 3).await;
-    daemon.stop().await;
-    assert_eq!(server.reuses(), 0);
-}
-
-#[tokio::test]
-async fn refresh_token_that_cannot_be_stored_until_the_stop_is_reported_as_lost() {
-    let Some((_server, _stage, daemon, hung)) = unsaved().await else { return };
-    let ended = daemon.stop().await;
-    drop(hung);
-    let lost = ended.all("store_failed", "feed");
-    let lost = lost.last().expect("an error");
-    assert!(lost.text("message").contains("lost"), "{lost:?}");
-}
-
-#[tokio::test]
 async fn line_of_an_inventory_may_have_a_refresh_token() {
     let server = OAuthServer::start(LIFE).await;
     let (access, refresh) = server.session();
@@ -406,6 +346,52 @@ async fn line_of_an_inventory_may_have_a_refresh_token() {
 }
 
 #[tokio::test]
+async fn refresh_token_that_is_added_to_a_line_revives_a_dead_token_at_once() {
+    let server = OAuthServer::start(LONG).await;
+    let (access, _) = server.session();
+    let head = configuration(&server, "").split_once("[token.feed]").unwrap().0.to_owned();
+    let inventory = "[inventory.all]\nserver = \"idp\"\nfile = \"$DIR/tokens.jsonl\"\n";
+    let stage = stage_with(&format!("{head}{inventory}"), "unused");
+    server.expire(&access);
+    stage.write("tokens.jsonl", &format!("{{\"name\": \"feed\", \"token\": \"{access}\"}}\n"));
+    let daemon = stage.start();
+    daemon.event("token_rejected", "feed").await;
+    let (_, refresh) = server.session();
+    let line =
+        format!("{{\"name\": \"feed\", \"token\": \"{access}\", \"refresh\": \"{refresh}\"}}\n");
+    stage.replace("tokens.jsonl", &line);
+    daemon.event("token_recovered", "feed").await;
+    daemon.stop().await;
+    assert_eq!((server.renewals(), server.reuses()), (1, 0));
+}
+
+#[tokio::test]
+async fn login_of_a_token_leaves_the_session_of_another_one_alone() {
+    let (server, stage) = session(LIFE, "").await;
+    symlink("feed", stage.path("refresh/link")).unwrap();
+    let second = format!(
+        "[token.second]\nserver = \"idp\"\nfile = \"$DIR/second.token\"\n\
+         refresh = {{ file = \"$DIR/refresh/link\" }}\n{LOGIN}\n"
+    );
+    let daemon = stage.start();
+    renewals(&server, 1).await;
+    stage.configure(&format!("{}\n{second}", stage.read("tokenkeep.toml")));
+    reload(&daemon).await;
+    daemon.event("reauth_succeeded", "second").await;
+    let count = server.renewals();
+    renewals(&server, count + 2).await;
+    assert_eq!(
+        daemon.count("token_replaced", "second"),
+        daemon.count("reauth_succeeded", "second")
+    );
+    let ended = daemon.stop().await;
+    assert_eq!(server.reuses(), 0);
+    for event in ["token_expired", "token_rejected"] {
+        assert_eq!(ended.count(event, "feed"), 0, "{event}");
+    }
+}
+
+#[tokio::test]
 async fn token_without_a_refresh_token_is_queried_until_it_dies() {
     let server = OAuthServer::start(seconds(4)).await;
     let (access, _) = server.session();
@@ -418,16 +404,24 @@ async fn token_without_a_refresh_token_is_queried_until_it_dies() {
     assert_eq!(server.renewals(), 0);
 }
 
-#[tokio::test]
-async fn login_that_returns_a_refresh_token_replaces_the_one_before() {
-    let (server, stage) = session(seconds(6), LOGIN).await;
+/// The built-in profile, whose login returns a refresh token.
+pub(crate) fn own_profile() -> String {
     let own = "[profile.own.login]\nrequest = \"POST token\"\n\
                form = { grant_type = \"client_credentials\" }\nvalue = \"access_token\"\n\
                refresh = \"refresh_token\"\nlife = \"expires_in\"\nunit = \"s\"\n";
     let oauth = include_str!("../../src/profile/builtin/oauth2.toml").replace("oauth2", "own");
-    let oauth = oauth.split("[profile.own.login]").next().unwrap();
-    let configuration = stage.read("tokenkeep.toml").replace("\"oauth2\"", "\"own\"") + oauth + own;
-    stage.replace("tokenkeep.toml", &configuration);
+    oauth.split("[profile.own.login]").next().unwrap().to_owned() + own
+}
+
+pub(crate) fn use_profile(stage: &Stage, profile: &str) {
+    let configuration = stage.read("tokenkeep.toml").replace("\"oauth2\"", "\"own\"");
+    stage.replace("tokenkeep.toml", &(configuration + profile));
+}
+
+#[tokio::test]
+async fn login_that_returns_a_refresh_token_replaces_the_one_before() {
+    let (server, stage) = session(seconds(6), LOGIN).await;
+    use_profile(&stage, &own_profile());
     server.return_refresh_tokens();
     server.forget(&refresh_in_file(&stage));
     server.expire(stage.read("feed.token").trim());

@@ -93,9 +93,12 @@ impl World {
             } else if let Some(sent) = sent {
                 self.store_refresh(subject, sent, next);
             }
-            if let Some(sent) = sent.filter(|_| expected) {
+            if expected {
                 let (left, there) = (self.left(subject), &self.subjects[subject]);
-                let (whose, rule) = ((subject, there.using), (left, &*there.policy));
+                // The scheduler cannot know which one was sent if another has come meanwhile.
+                let sent = sent.filter(|sent| there.refresh == Some(*sent));
+                let using = there.using.filter(|_| !self.watch.logins.is_dead(subject));
+                let (whose, rule) = ((subject, using), (left, &*there.policy));
                 self.watch.spent.ended(self.now, whose, sent, &outcome, rule);
             }
         }
@@ -134,7 +137,7 @@ impl World {
                 self.subjects[subject].slots[slot as usize] = Some(replaced);
             }
             if current {
-                self.watch_answer(subject, session, replaced, &outcome);
+                self.watch_answer((subject, since), session, replaced, &outcome);
             }
         }
         let reading = reading.filter(|_| expected && current);
@@ -144,6 +147,7 @@ impl World {
             received: Moment::from_millis(self.now),
             outcome,
             replaced: replaced.is_some(),
+            cannot_renew: false,
         };
         if reading.is_some() {
             self.subjects[subject].unconfirmed = false;
@@ -190,6 +194,7 @@ impl World {
             let there = &mut self.subjects[subject];
             (there.refresh, there.is_refresh_new) = (Some(refresh), false);
         }
+        self.watch.outages.login_ended(self.now, self.subjects[subject].server, subject);
         self.trace.login(self.now, subject, &result);
         if let ReauthOutcome::Failed(ReauthError { retry_after: Some(wish), .. }) = &result {
             self.watch_quiet(server, whole(*wish));
@@ -300,7 +305,11 @@ impl World {
         let change = SourceChange::NewRefreshToken;
         self.trace.source(self.now, subject, &change);
         self.watch.logins.has_new_refresh_token(subject);
-        let there = &self.subjects[subject];
+        let has_no_value = self.has_no_living_value(subject);
+        let there = &mut self.subjects[subject];
+        if has_no_value {
+            there.renewals_outdated_at = Some(self.now);
+        }
         for session in there.slots.into_iter().chain([there.nothing]).flatten() {
             self.watch.fresh.forget(self.now, session);
         }

@@ -151,6 +151,11 @@ impl World {
                 let spoilt = if felt.kind == Poison::Hanging { timeout } else { latency };
                 poisoned += spoilt + PROBE_GAP + pause;
             }
+            // What spends a refresh token occupies its place until the whole timeout has passed.
+            let hung = there.spoilt.iter().filter(|(start, end)| *start < until && *end > from);
+            if traits.rotates {
+                poisoned += hung.map(|(start, end)| end - start).sum::<Ms>();
+            }
         }
         let by_rate = SECOND.div_ceil(u64::from(limits.rate_limit.get()));
         let by_places = latency.div_ceil(u64::from(limits.max_in_flight.get()));

@@ -86,6 +86,7 @@ impl World {
         let probing = self.watch.outages.is_down(server);
         self.watch.fresh.asked(self.now, (subject, session), connection, probing)?;
         if probing
+            && self.stopping.is_none()
             && self.watch.outages.has_failed(server, subject)
             && !self.in_batch
             && self.looks_closely()
@@ -128,18 +129,31 @@ impl World {
         let Some(token) = token.filter(|_| there.poisoned_until() <= self.now) else {
             return false;
         };
-        let is_dead =
-            matches!(token.validity(), Validity::Missing | Validity::Expired | Validity::Rejected);
         let held_until =
             self.watch.spent.held_until(subject, there.refresh, self.left(subject), &there.policy);
-        !is_dead
+        !self.has_no_living_value(subject)
             && !token.is_busy()
             && self.now >= held_until
             && (self.waits_for_server(subject) || token.is_failing())
     }
 
+    /// Whether the value in use is known to be dead, or there is none.
+    pub(crate) fn has_no_living_value(&self, subject: usize) -> bool {
+        let token = self.subjects[subject].id.and_then(|id| self.scheduler.as_ref()?.token(id));
+        token.is_some_and(|token| {
+            matches!(token.validity(), Validity::Missing | Validity::Expired | Validity::Rejected)
+        })
+    }
+
     /// What is known of the life of a token's value: what the last reading reported, and its expiry.
+    /// An earlier run's reading tells nothing once the expiry has passed.
     pub(crate) fn left(&self, subject: usize) -> Left {
+        let token = self.subjects[subject].id.and_then(|id| self.scheduler.as_ref()?.token(id));
+        if token.is_some_and(|token| {
+            token.is_restored() && matches!(token.validity(), Validity::Unverified(_))
+        }) {
+            return None;
+        }
         let session =
             self.subjects[subject].using.filter(|_| !self.watch.logins.is_dead(subject))?;
         Some((self.watch.survival.reported(session), self.watch.survival.expiry(session)?))
@@ -243,7 +257,7 @@ impl World {
     /// An answer about a value that the daemon still holds is about to be told.
     pub(crate) fn watch_answer(
         &mut self,
-        subject: usize,
+        (subject, sent): (usize, Ms),
         session: SessionId,
         replaced: Option<SessionId>,
         outcome: &Outcome,
@@ -255,7 +269,10 @@ impl World {
         let there = &self.subjects[subject];
         let current =
             there.using == Some(session) || there.using.is_none() && there.nothing == Some(session);
+        // A new value from an outdated renewal is adopted, and asked about next.
+        let is_outdated = there.renewals_outdated_at.is_some_and(|at| sent <= at);
         let answered = match outcome {
+            _ if current && is_outdated => Answered::Candidate,
             Outcome::Alive { remaining } if current && remaining.is_zero() => Answered::Spent,
             Outcome::Alive { remaining } if remaining.is_zero() => Answered::Elsewhere,
             Outcome::Alive { .. } if current => Answered::Alive,
@@ -427,18 +444,26 @@ impl World {
         for server in 0..self.servers.len() {
             let limits = self.plan.servers[server].limits;
             let slack = 2 * self.plan.tick + SECOND.div_ceil(u64::from(limits.rate_limit.get()));
-            // An action that is about to be cancelled may be the probe.
+            // An action that is about to be cancelled may be the probe, and another one follows.
+            if !self.cancelled.is_empty() {
+                self.watch.outages.excused_until(server, self.now);
+            }
             if self.watch.limits.in_flight(server) == 0
-                && self.cancelled.is_empty()
                 && self.watch.outages.is_probed_too_seldom(self.now, server, slack)
-                && let Some(owed) = (0..self.subjects.len())
+            {
+                let owed = (0..self.subjects.len())
                     .filter(|subject| self.subjects[*subject].server == server)
                     .filter(|subject| !self.watch.outages.has_own_trouble(server, *subject))
-                    .find(|subject| self.is_owed(*subject))
-            {
-                let what =
-                    format!("server {server} is down, token {owed} waits, and nothing probes it");
-                return Err(self.violation(Invariant::OutagesAreReal, what));
+                    .filter(|subject| self.watch.outages.has_waited(server, *subject, slack))
+                    .find(|subject| self.is_owed(*subject));
+                if let Some(owed) = owed {
+                    let what = format!(
+                        "server {server} is down, token {owed} waits, and nothing probes it"
+                    );
+                    return Err(self.violation(Invariant::OutagesAreReal, what));
+                }
+                // All renewals may be held.
+                self.watch.outages.excused_until(server, self.now);
             }
             let rate = u64::from(limits.rate_limit.get());
             let Some((since, waiting)) = self.watch.outages.overdue(self.now, server, rate) else {

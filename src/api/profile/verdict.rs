@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::super::context::RequestContext;
 use super::super::interpret::{RawResponse, error_without_envelope, with_detail};
 use super::super::status::{ResponseError, ResponseErrorKind, StatusSource, kind_of};
@@ -57,7 +59,7 @@ pub(super) fn renew(exchange: &Exchange<'_>, response: &RawResponse) -> Renewed 
         Ok((Ok(value), Ok(remaining))) => (value, Outcome::Alive { remaining }),
         Ok((Ok(value), Err(failure))) => (value, failure.error.into()),
     };
-    let refresh = new_refresh(exchange, &reply);
+    let (refresh, refresh_error) = new_refresh(exchange, &reply);
     if let (Some(_), Outcome::Unavailable(fault)) = (&refresh, &mut outcome) {
         // The refresh token that counts is known, so that nothing is lost.
         fault.may_have_acted = false;
@@ -67,6 +69,7 @@ pub(super) fn renew(exchange: &Exchange<'_>, response: &RawResponse) -> Renewed 
         outcome,
         new_value: value.filter(|value| Some(value.expose()) != values.token),
         new_refresh: refresh.filter(|value| Some(value.expose()) != values.refresh),
+        refresh_error,
     }
 }
 
@@ -108,7 +111,10 @@ pub(super) fn login(
         .ok_or("it is missing, or is not text".to_owned());
     let value = value.and_then(|text| usable(&text));
     match value {
-        Ok(value) => Ok(NewSession { value, refresh: new_refresh(exchange, &reply) }),
+        Ok(value) => {
+            let (refresh, refresh_error) = new_refresh(exchange, &reply);
+            Ok(NewSession { value, refresh, refresh_error })
+        }
         Err(reason) => {
             // A page of a proxy or a portal is no response of the API.
             let is_own = reply.has_content();
@@ -210,10 +216,27 @@ fn new_value(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<Option<TokenV
 }
 
 /// The refresh token that a 2xx names, whatever else the response says: the one that was sent may be
-/// void now. One that cannot be used is none.
-fn new_refresh(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Option<TokenValue> {
-    let place = exchange.call.refresh.as_ref().filter(|_| reply.response.status / 100 == 2)?;
-    TokenValue::parse(&reply.text_at(place, Accept::Beginning)?).ok()
+/// void now. If it cannot be used, why.
+fn new_refresh(
+    exchange: &Exchange<'_>,
+    reply: &Reply<'_>,
+) -> (Option<TokenValue>, Option<Box<str>>) {
+    let place = exchange.call.refresh.as_ref().filter(|_| reply.response.status / 100 == 2);
+    let Some(place) = place else { return (None, None) };
+    let is_other = &mut |value: &Value| !value.is_null() && !value.is_string();
+    let parsed = match reply.text_at(place, Accept::Beginning) {
+        Some(text) => TokenValue::parse(&text).map_err(|error| error.to_string()),
+        None if reply.any(place, Accept::Beginning, is_other) => Err("it is not text".to_owned()),
+        None => return (None, None),
+    };
+    match parsed {
+        Ok(refresh) => (Some(refresh), None),
+        Err(reason) => {
+            let call = exchange.context.call();
+            let error = format!("the `refresh` in the response to {call} cannot be used: {reason}");
+            (None, Some(error.into()))
+        }
+    }
 }
 
 /// A value that is certainly a token's.

@@ -19,7 +19,7 @@ const MINUTES: u16 = 30;
 pub(super) async fn run(client: &Client, server: &Server, probe: &Probe) -> Result<(), CliError> {
     let parameters = parameters(server)?;
     let new = client.login_with(&parameters, MINUTES, server.timeout).await;
-    let NewSession { value, refresh } = new.map_err(|error| CliError::Failed {
+    let NewSession { value, refresh, refresh_error } = new.map_err(|error| CliError::Failed {
         sentence: format!("login: {}", error_text(&error.fault)),
         status: match error.kind {
             LoginErrorKind::Refused | LoginErrorKind::Useless => EX_DEAD,
@@ -27,6 +27,9 @@ pub(super) async fn run(client: &Client, server: &Server, probe: &Probe) -> Resu
             LoginErrorKind::Throttled { .. } | LoginErrorKind::Unavailable => EX_UNAVAILABLE,
         },
     })?;
+    if let Some(error) = refresh_error {
+        print_text(&format!("login: {error}\n"))?;
+    }
     match (&refresh, &probe.refresh_file) {
         (Some(refresh), Some(path)) => write(path, refresh, "refresh token")?,
         (Some(_), None) => print_text(

@@ -181,6 +181,9 @@ impl ProbeRunner {
             }
             (Method::Renew, Some(refresh)) => {
                 let renewed = self.client.rotate(&refresh.value, Some(&token.value), timeout).await;
+                if let Some(error) = &renewed.refresh_error {
+                    self.progress.step(error)?;
+                }
                 (renewed.outcome, renewed.new_value, renewed.new_refresh)
             }
         };
@@ -207,6 +210,7 @@ impl ProbeRunner {
             received,
             outcome: outcome.clone(),
             replaced,
+            cannot_renew: false,
         }))?;
         let end = self.result_of(outcome, known);
         self.end = self.end.take().or(end);

@@ -32,14 +32,16 @@ impl Claims {
         owners.find(|owner| !Arc::ptr_eq(owner, companion))
     }
 
-    /// These belong to the companion.
+    /// These belong to the companion, except those of another one that is used.
     pub(super) fn claim(
         &mut self,
         companion: &Arc<Companion>,
         fingerprints: impl IntoIterator<Item = u64>,
     ) {
         for fingerprint in fingerprints {
-            self.owners.insert(fingerprint, Arc::downgrade(companion));
+            if self.other_owner(companion, [fingerprint]).is_none_or(|other| !other.is_used()) {
+                self.owners.insert(fingerprint, Arc::downgrade(companion));
+            }
         }
     }
 
@@ -55,6 +57,12 @@ impl Claims {
                 self.owners.remove(&fingerprint);
             }
         }
+    }
+
+    /// How many refresh tokens have an owner.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.owners.len()
     }
 
     /// Nothing belongs to the companion any longer.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use self::claims::Claims;
 pub(crate) use self::state::{CompanionState, Refusal};
@@ -54,6 +54,8 @@ pub(crate) enum CompanionEvent {
     Unsaved { error: String },
     /// The server refuses it, while the value lives.
     Refused(CallError),
+    /// A response contained a new one that cannot be used, and the one before is spent.
+    Unusable { error: Box<str> },
     /// Its source was read: whether it holds a new one, and warnings about the source.
     SourceRead { is_new: bool, warnings: Vec<SourceWarning> },
 }
@@ -73,6 +75,7 @@ pub(crate) struct Companions {
 struct Shared {
     claims: Mutex<Claims>,
     writer: Mutex<Option<CompanionWriter>>,
+    is_stopping: watch::Sender<bool>,
 }
 
 /// The refresh token of one token.
@@ -91,6 +94,8 @@ struct Usage {
     source: Option<CompanionSource>,
     /// When it is deleted if there is no source (wall clock).
     until_ms: Option<i64>,
+    /// Its row has another time, as there was no database to write it to.
+    is_row_outdated: bool,
     /// A task is storing it again and again.
     is_retried: bool,
 }
@@ -103,14 +108,21 @@ pub(crate) struct HeldCompanion {
 }
 
 impl Companions {
-    /// The database is open: rows can be written from now on.
+    /// The database is open: rows can be written from now on. Rows of tokens that are configured
+    /// again are kept longer than they say.
     pub(crate) fn set_writer(&mut self, writer: Option<CompanionWriter>) {
         *lock(&self.shared.writer) = writer;
+        for companion in self.by_name.values() {
+            if lock(&companion.usage).is_row_outdated {
+                companion.write_expiry();
+            }
+        }
     }
 
     /// Takes over a row of an earlier run, before tokens are added. `until`: its token was removed.
     pub(crate) fn load(&mut self, name: &str, stored: StoredCompanion, until: Option<Moment>) {
         let companion = self.new_companion(name);
+        lock(&companion.usage).until_ms = until.map(wall_ms);
         if let Ok(mut state) = companion.state.try_lock() {
             state.restore(stored, |value| lock(&self.shared.claims).fingerprint(value));
             lock(&self.shared.claims).claim(&companion, state.fingerprints());
@@ -137,16 +149,26 @@ impl Companions {
     pub(crate) fn release(&mut self, name: &str, keep: Duration) {
         let Some(companion) = self.by_name.remove(name) else { return };
         lock(&companion.usage).source = None;
-        let now = clock::now();
-        self.orphans.retain(|_, (_, until)| until.is_none_or(|until| now < until));
+        self.drop_expired_orphans();
         // One that a task uses may get a successor.
         if let Ok(state) = companion.state.try_lock()
             && !state.has_successor()
         {
             return lock(&self.shared.claims).release(&companion, state.fingerprints());
         }
-        companion.expire(Some(now + keep));
-        self.orphans.insert(name.into(), (companion, Some(now + keep)));
+        let until = clock::now() + keep;
+        companion.expire(Some(until));
+        self.orphans.insert(name.into(), (companion, Some(until)));
+    }
+
+    fn drop_expired_orphans(&mut self) {
+        let now = clock::now();
+        let expired = self.orphans.extract_if(|_, (_, until)| until.is_some_and(|it| it <= now));
+        for (_, (companion, _)) in expired {
+            if let Ok(state) = companion.state.try_lock() {
+                lock(&self.shared.claims).release(&companion, state.fingerprints());
+            }
+        }
     }
 
     /// Tokens that are still not configured were removed.
@@ -168,15 +190,28 @@ impl Companions {
         self.of(name).or_else(|| Some(Arc::clone(&self.orphans.get(name)?.0)))
     }
 
-    /// Names of tokens whose refresh token is in memory only.
-    pub(crate) fn unsaved(&self) -> Vec<Box<str>> {
+    /// Whether no token has a refresh token.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_name.is_empty() && self.orphans.is_empty()
+    }
+
+    /// The daemon stops: refresh tokens that are in memory only are stored at once.
+    pub(crate) fn stop(&self) {
+        self.shared.is_stopping.send_replace(true);
+    }
+
+    /// Hands the refresh tokens that are in memory only to the state database. Returns the names of
+    /// their tokens; without a receipt there is no database.
+    pub(crate) fn save_all(&self) -> Vec<(Box<str>, Option<WriteReceipt>)> {
         let orphans = self.orphans.values().map(|(companion, _)| companion);
         let all = self.by_name.values().chain(orphans);
-        // One that a task uses was not saved by that task yet.
-        let is_unsaved = |companion: &&Arc<Companion>| {
-            companion.state.try_lock().map_or(true, |state| state.is_unsaved())
+        let save = |companion: &Arc<Companion>| {
+            // No task uses it any more.
+            let mut state = companion.state.try_lock().ok()?;
+            let is_unsaved = state.is_unsaved();
+            is_unsaved.then(|| (companion.name.clone(), companion.persist(&mut state)))
         };
-        all.filter(is_unsaved).map(|companion| companion.name.clone()).collect()
+        all.filter_map(save).collect()
     }
 
     fn new_companion(&self, name: &str) -> Arc<Companion> {
@@ -212,14 +247,23 @@ impl Companion {
     }
 
     /// Writes its row; `None` without a database, or if there is nothing to write.
-    pub(crate) fn persist(&self, state: &CompanionState) -> Option<WriteReceipt> {
-        let until_ms = lock(&self.usage).until_ms;
-        Some(self.writer()?.persist(&self.name, state.row()?, until_ms))
+    pub(crate) fn persist(&self, state: &mut CompanionState) -> Option<WriteReceipt> {
+        let (row, until_ms) = (state.row()?, lock(&self.usage).until_ms);
+        let receipt = self.writer()?.persist(&self.name, row, until_ms);
+        // A write that hangs may still be made.
+        state.may_have_row();
+        Some(receipt)
     }
 
     /// A task begins to store it again and again. Returns whether none does so already.
     pub(crate) fn begin_retries(&self) -> bool {
         !std::mem::replace(&mut lock(&self.usage).is_retried, true)
+    }
+
+    /// Waits until the daemon stops.
+    pub(crate) async fn stopping(&self) {
+        // The sender outlives this.
+        let _ = self.shared.is_stopping.subscribe().wait_for(|is_stopping| *is_stopping).await;
     }
 
     /// The task of [`begin_retries`](Self::begin_retries) ends.
@@ -235,11 +279,17 @@ impl Companion {
     /// The token was removed, and its row is deleted then; `None`: the token is there again.
     fn expire(&self, until: Option<Moment>) {
         let until_ms = until.map(wall_ms);
-        lock(&self.usage).until_ms = until_ms;
-        if let Ok(state) = self.state.try_lock()
-            && state.is_row()
-        {
-            drop(self.persist(&state));
+        let before = std::mem::replace(&mut lock(&self.usage).until_ms, until_ms);
+        if before != until_ms {
+            self.write_expiry();
+        }
+    }
+
+    /// Writes its row again, with the time that counts now.
+    fn write_expiry(&self) {
+        let Ok(mut state) = self.state.try_lock() else { return };
+        if state.is_row() {
+            lock(&self.usage).is_row_outdated = self.persist(&mut state).is_none();
         }
     }
 }
@@ -268,9 +318,13 @@ impl HeldCompanion {
     pub(crate) fn current(&mut self) -> Result<Option<TokenValue>, Refusal> {
         let Self { companion, state } = self;
         let mut claims = lock(&companion.shared.claims);
-        while let Some(other) = claims.other_owner(companion, state.fingerprints()) {
+        while let Some(other) = claims.other_owner(companion, state.candidate()) {
             if other.is_used() {
                 let is_passing = other.source().is_none();
+                // The owner forgets it one day.
+                if !is_passing && other.state.try_lock().is_ok_and(|it| it.has_spent(state)) {
+                    state.void_source();
+                }
                 return Err(Refusal { owner: other.name.clone(), is_passing });
             }
             // Its token was renamed: what is known of the refresh token is this token's now.
@@ -305,12 +359,21 @@ impl HeldCompanion {
     }
 
     /// A login has opened a session with this refresh token, or without one: the one before is not
-    /// sent any more.
+    /// sent any more. One that the source has shown since the last report, or that is another
+    /// token's, is not of the session before.
     pub(crate) fn begin_session(&mut self, new: Option<TokenValue>) {
+        if new.is_none() && (self.state.has_news() || self.is_source_foreign()) {
+            return;
+        }
         let old = self.state.current().cloned();
         if old != new {
             self.replace(old.as_ref(), new);
         }
+    }
+
+    /// Whether the source holds the refresh token of another token.
+    pub(crate) fn is_source_foreign(&self) -> bool {
+        self.state.in_source().is_some_and(|value| self.owner_of(value).is_some())
     }
 
     /// Whether a new refresh token is that of another token.

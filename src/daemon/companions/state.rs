@@ -25,10 +25,11 @@ pub(crate) struct CompanionState {
     refused: Option<u64>,
     /// There may be a row in the database.
     has_row: bool,
-    /// The source was read.
-    was_read: bool,
-    /// The source has shown an unknown refresh token, which was not reported.
-    has_news: bool,
+    /// Whether the source has shown an unknown refresh token, which was not reported. `None`: it was
+    /// not read yet.
+    has_news: Option<bool>,
+    /// The last read of the source has hung.
+    hangs: bool,
     /// A warning about the source was reported.
     is_warned: bool,
     /// The last error of storing it that was reported.
@@ -79,6 +80,43 @@ impl CompanionState {
         self.in_source.as_ref().map(|(_, value)| value)
     }
 
+    /// Whether the source was read at least once, or has hung.
+    pub(crate) const fn was_read(&self) -> bool {
+        self.has_news.is_some() || self.hangs
+    }
+
+    /// Whether the last read of the source has hung.
+    pub(crate) const fn hangs(&self) -> bool {
+        self.hangs
+    }
+
+    /// A read of the source has hung, or it may respond again.
+    pub(crate) const fn set_hangs(&mut self, hangs: bool) {
+        self.hangs = hangs;
+    }
+
+    /// The fingerprint of the refresh token that counts; otherwise of what the source holds.
+    pub(super) fn candidate(&self) -> Option<u64> {
+        let in_source = self.in_source.as_ref().map(|(fingerprint, _)| *fingerprint);
+        if in_source.is_some_and(|it| !self.spent.contains(&it)) {
+            return in_source;
+        }
+        let successor = self.successor.as_ref().and_then(|it| it.value.as_ref());
+        successor.map(|(fingerprint, _)| *fingerprint).or(in_source)
+    }
+
+    /// Whether this token has spent the refresh token that another one's source holds.
+    pub(super) fn has_spent(&self, other: &Self) -> bool {
+        other.in_source.as_ref().is_some_and(|(fingerprint, _)| self.spent.contains(fingerprint))
+    }
+
+    /// Another token has spent what the source holds.
+    pub(super) fn void_source(&mut self) {
+        if !self.is_source_spent() {
+            self.replace(None, None);
+        }
+    }
+
     /// Whether the source holds a refresh token that is known to be spent.
     pub(crate) fn is_source_spent(&self) -> bool {
         self.in_source.as_ref().is_some_and(|(fingerprint, _)| self.spent.contains(fingerprint))
@@ -106,7 +144,7 @@ impl CompanionState {
 
     /// Takes over what is known of the same refresh token under another name.
     pub(super) fn inherit(&mut self, old: &mut Self) {
-        if self.successor.is_none() {
+        if self.successor().is_none() && old.successor.is_some() {
             self.successor = old.successor.take();
         }
         self.spent.extend(old.spent.iter().copied());
@@ -118,7 +156,7 @@ impl CompanionState {
         let is_unknown =
             |(fingerprint, _): &(u64, TokenValue)| !self.fingerprints().contains(fingerprint);
         let is_new = in_source.as_ref().is_some_and(is_unknown);
-        self.has_news |= std::mem::replace(&mut self.was_read, true) && is_new;
+        self.has_news = Some(self.has_news.is_some_and(|has_news| has_news || is_new));
         self.in_source = in_source;
         let is_spent = self.is_source_spent();
         if let Some(successor) = self.successor.as_mut().filter(|_| is_spent)
@@ -136,7 +174,15 @@ impl CompanionState {
     /// Whether the source has shown a refresh token that was not known, since this was last asked.
     /// The first one that it shows is no news.
     pub(crate) const fn take_news(&mut self) -> bool {
-        std::mem::replace(&mut self.has_news, false)
+        if let Some(has_news) = &mut self.has_news {
+            return std::mem::replace(has_news, false);
+        }
+        false
+    }
+
+    /// Whether [`take_news`](Self::take_news) has something to report.
+    pub(super) fn has_news(&self) -> bool {
+        self.has_news == Some(true)
     }
 
     /// Forgets a successor that the source supersedes. Returns whether it may have a row.
@@ -229,6 +275,10 @@ impl CompanionState {
         if let Some(successor) = &mut self.successor {
             successor.place = Place::Database;
         }
+    }
+
+    /// A row was handed to the database.
+    pub(super) const fn may_have_row(&mut self) {
         self.has_row = true;
     }
 
@@ -252,12 +302,6 @@ impl CompanionState {
 
     /// Whether the server has refused the one that counts.
     pub(crate) fn is_refused(&self) -> bool {
-        let counts = match &self.in_source {
-            Some((fingerprint, _)) if !self.spent.contains(fingerprint) => Some(*fingerprint),
-            Some(_) | None => {
-                self.successor.as_ref().and_then(|it| it.value.as_ref()).map(|(print, _)| *print)
-            }
-        };
-        counts.is_some() && counts == self.refused
+        self.refused.is_some() && self.current().is_some() && self.candidate() == self.refused
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Store;
 
 const KEEP: Duration = Duration::from_secs(60);
 
@@ -194,9 +195,10 @@ fn refresh_tokens_in_memory_only_are_listed() {
     current(&mut a, Some("r-1"));
     a.replace(Some(&value("r-1")), Some(value("r-2")));
     drop(a);
-    assert_eq!(companions.unsaved(), ["a".into()]);
+    let names = || companions.save_all().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(), ["a".into()]);
     held(&companions, "a").state().is_in_database();
-    assert!(companions.unsaved().is_empty());
+    assert_eq!(names(), []);
 }
 
 #[test]
@@ -208,4 +210,115 @@ fn debug_output_of_companions_contains_no_refresh_token() {
     a.replace(Some(&value("S3CR3T-1")), Some(value("S3CR3T-2")));
     let shown = format!("{a:?} {companions:?}");
     assert!(!shown.contains("S3CR3T"), "{shown}");
+}
+
+#[test]
+fn login_of_a_token_leaves_the_refresh_token_of_another_one_alone() {
+    for new in [None, Some("r-b")] {
+        let companions = with(&["a", "b"]);
+        let mut a = held(&companions, "a");
+        current(&mut a, Some("r-1"));
+        a.replace(Some(&value("r-1")), Some(value("r-2")));
+        let mut b = held(&companions, "b");
+        for source in ["r-1", "r-2"] {
+            b.note_source(Some(value(source)));
+            assert!(b.is_source_foreign(), "{source}");
+            b.begin_session(new.map(value));
+        }
+        assert_eq!(current(&mut a, Some("r-2")).as_deref(), Some("r-2"));
+        if new.is_some() {
+            assert_eq!(current(&mut b, Some("r-2")).as_deref(), new, "the login's counts");
+        }
+        b.note_source(Some(value("r-2")));
+        a.replace(Some(&value("r-2")), Some(value("r-3")));
+        assert_eq!(current(&mut a, Some("r-1")).as_deref(), Some("r-3"));
+    }
+}
+
+#[test]
+fn restart_after_logins_with_copies_of_a_refresh_token_keeps_both_sessions() {
+    let mut companions = Companions::default();
+    companions.load("a", row(Some("r-a"), Some("r-1")), None);
+    companions.load("b", row(Some("r-b"), Some("r-1")), None);
+    companions.set_source("a", line("r-1"));
+    companions.set_source("b", line("r-1"));
+    for (name, expected) in [("a", "r-a"), ("b", "r-b"), ("a", "r-a")] {
+        let found = current(&mut held(&companions, name), Some("r-1"));
+        assert_eq!(found.as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn copy_of_a_refresh_token_that_another_token_has_spent_is_never_sent() {
+    let companions = with(&["a", "b"]);
+    let mut b = held(&companions, "b");
+    let mut a = held(&companions, "a");
+    current(&mut a, Some("r-1"));
+    b.note_source(Some(value("r-1")));
+    assert!(b.current().is_err());
+    assert!(!b.state().is_changed(), "it is not spent yet");
+    a.replace(Some(&value("r-1")), Some(value("r-2")));
+    drop(a);
+    b.note_source(Some(value("r-1")));
+    assert_eq!(&*b.current().unwrap_err().owner, "a");
+    assert_eq!(b.state().row(), Some(row(None, Some("r-1"))), "it survives a restart");
+    let mut a = held(&companions, "a");
+    for number in 2..40 {
+        let [sent, new] = [number, number + 1].map(|number| value(&format!("r-{number}")));
+        a.note_source(Some(sent.clone()));
+        a.replace(Some(&sent), Some(new));
+    }
+    assert_eq!(current(&mut b, Some("r-1")), None);
+    assert_eq!(current(&mut b, Some("r-new")).as_deref(), Some("r-new"));
+}
+
+#[test]
+fn refresh_token_that_the_source_shows_during_a_login_is_kept() {
+    let companions = with(&["a"]);
+    let mut a = held(&companions, "a");
+    current(&mut a, Some("r-1"));
+    a.note_source(Some(value("operator's")));
+    a.begin_session(None);
+    assert_eq!(current(&mut a, Some("operator's")).as_deref(), Some("operator's"));
+    assert!(a.state().take_news());
+    a.begin_session(None);
+    assert_eq!(current(&mut a, Some("operator's")), None);
+}
+
+#[test]
+fn claims_of_a_removed_token_are_dropped_with_it() {
+    let mut companions = with(&["a", "b"]);
+    let mut a = held(&companions, "a");
+    current(&mut a, Some("r-1"));
+    a.replace(Some(&value("r-1")), Some(value("r-2")));
+    drop(a);
+    companions.release("a", Duration::ZERO);
+    assert_eq!(lock(&companions.shared.claims).len(), 2);
+    companions.release("b", KEEP);
+    assert_eq!(lock(&companions.shared.claims).len(), 0);
+}
+
+#[tokio::test]
+async fn row_of_a_token_that_is_configured_again_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let until = clock::now() + KEEP;
+    let stored = || row(Some("r-2"), Some("r-1"));
+    let mut companions = Companions::default();
+    for name in ["a", "b"] {
+        companions.load(name, stored(), Some(until));
+    }
+    companions.set_source("a", line("r-1"));
+    let writer = Store::open(folder.path()).unwrap().into_writer().unwrap();
+    for name in ["a", "b"] {
+        drop(writer.companions().persist(name, stored(), Some(wall_ms(until))));
+    }
+    companions.set_writer(Some(writer.companions()));
+    writer.close().await.unwrap();
+
+    let mut rows = Vec::new();
+    let each = |name: &str, found, until: Option<i64>| {
+        rows.push((name.to_owned(), found, until.is_some()));
+    };
+    Store::open(folder.path()).unwrap().companions(each).unwrap();
+    assert_eq!(rows, [("a".to_owned(), stored(), false), ("b".to_owned(), stored(), true)]);
 }

@@ -76,6 +76,15 @@ impl Report<'_> {
         self.further(count - first.len() as u64, "duplicates of other names");
     }
 
+    /// Logs how many lines have no refresh token, where nothing else renews a token.
+    pub(super) fn without_refresh(&mut self, count: u64) {
+        let error = format!(
+            "{count} without \"refresh\", but the profile of the server can only renew with one"
+        );
+        let message = "tokens without a refresh token cannot be kept alive";
+        self.warn(message, &self.inventory.whole(), &error, None);
+    }
+
     fn further(&mut self, count: u64, what: &str) {
         if count > 0 {
             let error = format!("{count} more lines are {what}");

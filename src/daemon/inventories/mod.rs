@@ -99,6 +99,8 @@ struct ReadPass {
     reads: Vec<TokenId>,
     /// Names that another token has, and how many there are.
     conflicts: (Vec<NameConflict>, u64),
+    /// How many entries have no refresh token.
+    without_refresh: u64,
     /// Lines with names that earlier lines have.
     repeats: BadEntries,
     end: Option<Result<ReadSummary, InventoryError>>,

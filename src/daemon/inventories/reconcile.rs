@@ -15,6 +15,7 @@ use crate::daemon::tokens::{InventoryId, TokenOrigin, Tokens};
 use crate::inventory::{
     Batch, EntryLocation, InventoryEntry, InventoryError, LineError, MAX_DETAILED, ReadSummary,
 };
+use crate::profile::Profile;
 use crate::scheduler::TokenId;
 use crate::settings::InventorySource;
 
@@ -45,10 +46,11 @@ impl Inventories {
         let InventoryEntry { name, value, refresh, warnings, line } = listed;
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
         let Some(pass) = &mut inventory.pass else { return };
+        pass.without_refresh += u64::from(refresh.is_none());
         let Some(token) = known else {
             let token = tokens.add(name, &inventory.config, inventory.spec.clone(), line);
             pass.seen.insert(token);
-            tokens.on_refresh_token_listed(token, refresh);
+            tokens.on_refresh_token_listed(token, refresh, true);
             return match value {
                 Ok(value) => tokens.on_value_found(token, value, &warnings),
                 Err(error) => tokens.on_value_missing(token, &error),
@@ -63,7 +65,7 @@ impl Inventories {
             return pass.repeats.add(EntryLocation::Line(line), error);
         }
         pass.seen.insert(token);
-        tokens.on_refresh_token_listed(token, refresh);
+        tokens.on_refresh_token_listed(token, refresh, false);
         let Some(entry) = tokens.registry.token(token) else { return };
         let is_same = value.as_ref().is_ok_and(|value| entry.in_source() == Some(*value))
             && !tokens.has_refused_value(token);
@@ -188,6 +190,10 @@ impl Inventories {
         match pass.end.take() {
             Some(Ok(reading)) => {
                 inventory.report(tokens).bad_lines(&reading.bad);
+                let profile = tokens.servers[inventory.config.server].settings.profile.as_deref();
+                if pass.without_refresh > 0 && profile.is_some_and(Profile::needs_refresh_token) {
+                    inventory.report(tokens).without_refresh(pass.without_refresh);
+                }
                 let was_warned =
                     std::mem::replace(&mut inventory.is_warned, !reading.warnings.is_empty());
                 let is_whole = certain && !pass.partial && !reading.changed;

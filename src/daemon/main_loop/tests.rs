@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
+use tokio::time::sleep;
 
 use super::*;
 use crate::control::{ApiError, Command, ListParams};

@@ -17,6 +17,10 @@ pub(crate) static ENV_FILES: Semaphore = Semaphore::const_new(16);
 /// Threads for reads of sources before a death is acted on.
 pub(crate) static REREADS: Semaphore = Semaphore::const_new(64);
 
+/// Threads for reads of refresh tokens, one for each file: a hung disk with many of them delays no
+/// write of a value.
+pub(crate) static REFRESH_TOKENS: Semaphore = Semaphore::const_new(128);
+
 /// Threads for files of webhooks: a hung disk with them delays no write of a value.
 pub(crate) static NOTIFY: Semaphore = Semaphore::const_new(8);
 

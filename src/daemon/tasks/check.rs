@@ -28,7 +28,8 @@ pub(super) async fn check(
         (Err(fault), _) => (Outcome::Unavailable(fault), None),
     };
     let replaced = new_value.is_some();
-    let answer = CheckResult { sent, received: clock::now_ceil(), outcome, replaced };
+    let answer =
+        CheckResult { sent, received: clock::now_ceil(), outcome, replaced, cannot_renew: false };
     let replaced = new_value.map(|to| ReplacedValue { slot, from: Some(value), to });
     Completion::Checked(ticket, answer, replaced)
 }

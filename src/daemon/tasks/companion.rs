@@ -2,8 +2,9 @@
 //!
 //! A new refresh token is stored before the value that came with it is used. A crash between the
 //! two leaves a value and a refresh token that are both usable; the other order would lose the
-//! session. A disk that hangs must not let the token expire, though: then the refresh token is kept
-//! in memory, the value is used, and storing is tried again.
+//! session. A disk that hangs must not let the token expire, though: then the refresh token that was
+//! read or received last counts, a new one is kept in memory, the value is used, and storing is
+//! tried again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::blocking::{DISK, blocking_among, with_disk_timeout};
-use super::write_back::{FileLock, write};
+use super::blocking::{REFRESH_TOKENS, blocking_among};
+use super::write_back::{FileLock, run_locked, write};
 use super::{Completion, KeyedLocks};
 use crate::daemon::companions::{
     Companion, CompanionEvent, CompanionReport, CompanionSource, HeldCompanion, Refusal,
@@ -29,6 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// The least time that a write gets, however short the life of the value is.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a read may take if the source was read before, and what it held is known, or if it hung.
+const REREAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Warnings about a source that holds a refresh token, or why it holds none.
 type SourceRead = Result<Vec<SourceWarning>, String>;
@@ -62,11 +66,13 @@ impl CompanionAccess {
         Arc::clone(&self.companion).hold().await
     }
 
-    /// Reads the source.
+    /// Reads the source. A read that hangs times out, but keeps the lock of its file, so that the
+    /// next read starts no second thread.
     ///
     /// # Errors
     ///
-    /// If the disk does not respond. Any other error is part of the result.
+    /// If the disk does not respond: what was read before still counts. Any other error is part of
+    /// the result.
     pub(super) async fn read(&self, held: &mut HeldCompanion) -> Result<SourceRead, CallError> {
         let source = match &self.source {
             Some(CompanionSource::Line(value)) => {
@@ -77,17 +83,26 @@ impl CompanionAccess {
             None => return Ok(Err("the token was removed".to_owned())),
         };
         let described = describe(&source);
-        let read = with_disk_timeout(blocking_among(&DISK, move || read_source(&source))).await;
+        let patience = if held.state().was_read() { REREAD_TIMEOUT } else { DISK_TIMEOUT };
+        let read = move || read_source(&source);
+        let read = async {
+            match self.file_lock.clone() {
+                Some(lock) => run_locked(&REFRESH_TOKENS, lock, move |_| read()).await,
+                None => blocking_among(&REFRESH_TOKENS, read).await,
+            }
+        };
+        let read = timeout(patience, read).await;
+        held.state().set_hangs(read.is_err());
         match read {
-            Some(Ok(found)) => {
+            Ok(Ok(found)) => {
                 held.note_source(Some(found.value));
                 Ok(Ok(found.warnings))
             }
-            Some(Err(error)) => {
+            Ok(Err(error)) => {
                 held.note_source(None);
                 Ok(Err(error.to_string()))
             }
-            None => Err(CallError {
+            Err(_) => Err(CallError {
                 local: true,
                 ..CallError::new(format!(
                     "{described}: the refresh token cannot be read because the disk does not respond"
@@ -96,13 +111,18 @@ impl CompanionAccess {
         }
     }
 
-    /// The refresh token to send.
+    /// The refresh token to send. `has_login`: a login can replace the value.
     ///
     /// # Errors
     ///
-    /// The outcome without it: a misconfiguration if there is none.
-    pub(super) async fn current(&self, held: &mut HeldCompanion) -> Result<TokenValue, Outcome> {
-        let read = self.read(held).await.map_err(Outcome::Unavailable)?;
+    /// The outcome without it: a misconfiguration if there is none, or if none can be read and a
+    /// login does not need it.
+    pub(super) async fn current(
+        &self,
+        held: &mut HeldCompanion,
+        has_login: bool,
+    ) -> Result<TokenValue, Outcome> {
+        let read = self.read(held).await;
         match held.current() {
             Ok(Some(refresh)) => {
                 // It is used at once.
@@ -110,9 +130,14 @@ impl CompanionAccess {
                 Ok(refresh)
             }
             Ok(None) => {
+                let read = match read {
+                    Ok(read) => read,
+                    Err(fault) if has_login => return Err(Outcome::Misconfigured(fault)),
+                    Err(fault) => return Err(Outcome::Unavailable(fault)),
+                };
                 let reason = read.err().unwrap_or_else(|| {
-                    "the last login returned none, and the one in its source is not valid any more; \
-                     put a new one there"
+                    "the one in its source was spent, or a login has ended its session; put a new \
+                     one there"
                         .to_owned()
                 });
                 Err(Outcome::Misconfigured(no_refresh_token(&reason)))
@@ -122,6 +147,8 @@ impl CompanionAccess {
                 Err(Outcome::Unavailable(no_refresh_token(&error)))
             }
             Err(Refusal { owner, is_passing: false }) => {
+                // If the owner has spent it, that is known after a restart too.
+                self.store(held, DISK_TIMEOUT).await;
                 let error = format!(
                     "the one in its source belongs to {owner}; a refresh token can be spent once, so \
                      give each token its own"
@@ -182,7 +209,8 @@ impl CompanionAccess {
     /// more if the server has refused it, and it was not replaced.
     pub(super) async fn drop_refused(&self) {
         let mut held = self.hold().await;
-        if self.read(&mut held).await.is_ok() && held.state().is_refused() {
+        drop(self.read(&mut held).await);
+        if held.state().is_refused() {
             held.begin_session(None);
             self.store(&mut held, DISK_TIMEOUT).await;
         }
@@ -199,6 +227,14 @@ impl CompanionAccess {
         patience: Duration,
     ) -> Result<(), Option<PersistError>> {
         let (path, lock) = self.file().ok_or(None)?;
+        if held.is_source_foreign() {
+            // Through a copy or a link: the other token needs it.
+            return Err(None);
+        }
+        if held.state().hangs() {
+            // The read keeps the lock of the file.
+            return Err(Some(PersistError::timed_out(path, "writing")));
+        }
         let mut in_source = held.state().in_source().cloned();
         // A spent refresh token that was put back meanwhile is replaced too.
         loop {
@@ -250,16 +286,22 @@ fn no_refresh_token(reason: &str) -> CallError {
     CallError { local: true, ..CallError::new(format!("no refresh token: {reason}")) }
 }
 
-/// Stores a refresh token that is in memory only, again and again until that succeeds.
+/// Stores a refresh token that is in memory only, again and again until that succeeds. At once if the
+/// daemon stops.
 pub(super) async fn keep_storing(access: CompanionAccess) -> Completion {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut is_stopping) = (FIRST_PAUSE, false);
     let report = loop {
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::select! {
+            () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = access.companion.stopping(), if !is_stopping => {
+                (is_stopping, pause) = (true, FIRST_PAUSE);
+            }
+        }
         let mut held = access.hold().await;
         if !held.state().is_unsaved() {
             break None;
         }
+        held.state().set_hangs(false);
         match access.store(&mut held, DISK_TIMEOUT).await {
             Some(CompanionReport { event: CompanionEvent::Unsaved { .. }, .. }) => {}
             other => break other,
@@ -288,4 +330,68 @@ pub(super) async fn check_source(access: CompanionAccess) -> Completion {
         access.store(&mut held, DISK_TIMEOUT).await
     };
     Completion::Companion(report, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::daemon::companions::Companions;
+
+    fn value(text: &str) -> TokenValue {
+        TokenValue::parse(text).unwrap()
+    }
+
+    /// Access to the refresh token of a token whose refresh token is in this file.
+    fn access(
+        path: &Path,
+        locks: &mut KeyedLocks<Option<TokenValue>>,
+    ) -> (Companions, CompanionAccess) {
+        let mut companions = Companions::default();
+        companions.set_source("a", CompanionSource::Own(Source::File(path.to_owned())));
+        let companion = companions.of("a").unwrap();
+        (companions, CompanionAccess::new(companion, locks))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_that_hangs_uses_one_thread_and_what_it_held_still_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("refresh");
+        fs::write(&path, "r-1").unwrap();
+        let mut locks = KeyedLocks::default();
+        let (_companions, access) = access(&path, &mut locks);
+        let mut held = access.hold().await;
+        let permits = REFRESH_TOKENS.available_permits();
+        // What a read that hangs keeps.
+        let hung = locks.get(&path).acquire().await;
+        assert!(matches!(access.current(&mut held, false).await, Err(Outcome::Unavailable(_))));
+        assert!(matches!(access.current(&mut held, true).await, Err(Outcome::Misconfigured(_))));
+        drop(hung);
+        assert_eq!(access.current(&mut held, false).await.unwrap(), value("r-1"));
+        let _hung = locks.get(&path).acquire().await;
+        assert_eq!(access.current(&mut held, false).await.unwrap(), value("r-1"));
+        held.replace(Some(&value("r-1")), Some(value("r-2")));
+        let stored = access.store(&mut held, DISK_TIMEOUT).now_or_never().expect("no wait");
+        assert!(stored.is_some(), "it is in memory only");
+        assert_eq!(access.current(&mut held, false).await.unwrap(), value("r-2"));
+        assert_eq!(REFRESH_TOKENS.available_permits(), permits);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refresh_token_that_could_not_be_stored_is_stored_at_once_when_the_daemon_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("refresh");
+        let (companions, access) = access(&path, &mut KeyedLocks::default());
+        access.hold().await.replace(None, Some(value("r-2")));
+        let mut storing = Box::pin(keep_storing(access));
+        assert!(storing.as_mut().now_or_never().is_none(), "it waits");
+        companions.stop();
+        let moment = Duration::from_millis(1);
+        assert!(timeout(moment, storing).await.is_ok(), "it does not wait any more");
+        assert_eq!(fs::read_to_string(path).unwrap().trim(), "r-2");
+    }
 }

@@ -9,7 +9,7 @@ use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::companion::CompanionAccess;
 use super::reauth::failed_login;
 use crate::api::{LoginError, LoginErrorKind, NewSession};
-use crate::daemon::companions::CompanionReport;
+use crate::daemon::companions::{CompanionEvent, CompanionReport};
 use crate::daemon::tokens::{ReauthOutput, ServerClient};
 use crate::lifecycle::ReauthError;
 use crate::settings::Parameter;
@@ -50,13 +50,12 @@ pub(super) async fn log_in(
     let mut held = None;
     if let Some(access) = &access {
         let mut companion = access.hold().await;
-        if let Err(fault) = access.read(&mut companion).await {
-            return unsent(fault.error.into());
-        }
+        // A login needs nothing from there: what was read before still counts.
+        drop(access.read(&mut companion).await);
         held = Some(companion);
     }
-    let NewSession { value, refresh } = match client.login_with(&parameters, minutes, timeout).await
-    {
+    let session = client.login_with(&parameters, minutes, timeout).await;
+    let NewSession { value, refresh, refresh_error } = match session {
         Ok(session) => session,
         Err(error) => return (ReauthOutput::Failed(failed_login(error)), None),
     };
@@ -72,6 +71,9 @@ pub(super) async fn log_in(
         }
         held.begin_session(refresh);
         report = access.store(&mut held, DISK_TIMEOUT).await;
+        if let Some(error) = refresh_error {
+            report = Some(access.report(CompanionEvent::Unusable { error }));
+        }
     }
     (ReauthOutput::NewValue(value), report)
 }

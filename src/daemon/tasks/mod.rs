@@ -112,6 +112,7 @@ impl Tasks {
                         .profile
                         .as_ref()
                         .is_some_and(|it| it.query.is_some()),
+                    has_reauth: entry.config().reauth.is_some(),
                     is_unknown,
                     timeout: server.settings.timeout,
                     query: (timeout, connection),

@@ -26,6 +26,8 @@ pub(super) struct Rotation {
     pub(super) value: Option<TokenValue>,
     /// Whether the API can report the life of the value without renewing it.
     pub(super) has_query: bool,
+    /// Whether a login can replace the value.
+    pub(super) has_reauth: bool,
     /// Nothing is known of the value yet, and it may live.
     pub(super) is_unknown: bool,
     /// Time-out of the renewal.
@@ -44,7 +46,7 @@ struct Answer {
 impl Answer {
     fn unsent(outcome: Outcome) -> Self {
         let (sent, received) = (clock::now(), clock::now_ceil());
-        let result = CheckResult { sent, received, outcome, replaced: false };
+        let result = CheckResult { sent, received, outcome, replaced: false, cannot_renew: false };
         Self { result, new_value: None, report: None }
     }
 }
@@ -81,15 +83,23 @@ impl Rotation {
             }
         }
         let Some(access) = &self.access else {
-            let fault = CallError { local: true, ..CallError::new("no refresh token") };
-            return self.without_refresh_token(client, Outcome::Misconfigured(fault)).await;
+            let fault = CallError {
+                local: true,
+                no_refresh_token: true,
+                ..CallError::new("no refresh token")
+            };
+            return self.query_instead(client, Outcome::Misconfigured(fault)).await;
         };
         let mut held = access.hold().await;
-        match access.current(&mut held).await {
+        let has_login = self.has_reauth && self.value.is_some();
+        match access.current(&mut held, has_login).await {
             Ok(refresh) => self.renew(client, access, held, &refresh).await,
-            Err(outcome) => {
+            Err(mut outcome) => {
                 drop(held);
-                self.without_refresh_token(client, outcome).await
+                if let Outcome::Misconfigured(fault) = &mut outcome {
+                    fault.no_refresh_token = true;
+                }
+                self.query_instead(client, outcome).await
             }
         }
     }
@@ -104,8 +114,8 @@ impl Rotation {
         let sent = clock::now();
         let renewed = client.rotate(refresh, self.value.as_ref(), self.timeout).await;
         let received = clock::now_ceil();
-        let Renewed { outcome, new_value, new_refresh } = renewed;
-        let result = CheckResult { sent, received, outcome, replaced: false };
+        let Renewed { outcome, new_value, new_refresh, refresh_error } = renewed;
+        let result = CheckResult { sent, received, outcome, replaced: false, cannot_renew: false };
         let new_refresh = new_refresh.filter(|new| new != refresh);
         if let Some(owner) = new_refresh.as_ref().and_then(|new| held.owner_of(new)) {
             let error = format!(
@@ -117,6 +127,13 @@ impl Rotation {
             let outcome = Outcome::Unavailable(fault);
             let result = CheckResult { outcome, ..result };
             return Answer { result, new_value: None, report: None };
+        }
+        if let Some(error) = refresh_error {
+            held.replace(Some(refresh), None);
+            access.store(&mut held, DISK_TIMEOUT).await;
+            let report = Some(access.report(CompanionEvent::Unusable { error }));
+            let result = CheckResult { cannot_renew: true, ..result };
+            return Answer { result, new_value, report };
         }
         if let Some(new) = new_refresh {
             held.replace(Some(refresh), Some(new));
@@ -147,7 +164,7 @@ impl Rotation {
         let is_news = held.refuse(refresh);
         drop(held);
         let unknown = Answer { result: refused.clone(), new_value: None, report: None };
-        let answer = self.without_refresh_token(client, refused.outcome.clone()).await;
+        let answer = self.query_instead(client, refused.outcome.clone()).await;
         match answer.result.outcome {
             Outcome::Alive { .. } => {
                 let (Outcome::Rejected(fault) | Outcome::Expired(fault)) = refused.outcome else {
@@ -162,9 +179,13 @@ impl Rotation {
         }
     }
 
-    /// Queries the value if that is possible; otherwise this is the outcome.
-    async fn without_refresh_token(&self, client: &Client, outcome: Outcome) -> Answer {
-        self.query(client).await.unwrap_or_else(|| Answer::unsent(outcome))
+    /// Queries the value if that is possible, because no refresh token renews it. Otherwise this is
+    /// the outcome.
+    async fn query_instead(&self, client: &Client, outcome: Outcome) -> Answer {
+        // A disk that does not respond now may do so in time.
+        let cannot_renew = !matches!(outcome, Outcome::Unavailable(_));
+        let Some(answer) = self.query(client).await else { return Answer::unsent(outcome) };
+        Answer { result: CheckResult { cannot_renew, ..answer.result }, ..answer }
     }
 
     /// Queries the value; `None` if that is not possible.
@@ -174,7 +195,7 @@ impl Rotation {
         let (timeout, connection) = self.query;
         let outcome = client.query(value, timeout, connection).await;
         let received = clock::now_ceil();
-        let result = CheckResult { sent, received, outcome, replaced: false };
+        let result = CheckResult { sent, received, outcome, replaced: false, cannot_renew: false };
         Some(Answer { result, new_value: None, report: None })
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn write(
     in_source: Option<TokenValue>,
 ) -> Result<WriteOutcome, PersistError> {
     let hangs = PersistError::timed_out(&path, "writing");
-    let written = write_locked(&DISK, lock.clone(), move |timed_out| {
+    let written = run_locked(&DISK, lock.clone(), move |timed_out| {
         let ours = [in_source, timed_out.replace(value.clone())];
         write_to_file(&path, value, &ours)
     });
@@ -122,13 +122,15 @@ pub(crate) fn remove_stale_temporary_files(settings: &Arc<Settings>) {
     }));
 }
 
-async fn write_locked<T: Send + 'static, R: Send + 'static>(
+/// Runs blocking work on a file. Work that hangs keeps the lock of the file, so that a hung file uses
+/// one thread, however many attempts there are.
+pub(super) async fn run_locked<T: Send + 'static, R: Send + 'static>(
     permits: &'static Semaphore,
     lock: KeyedLock<T>,
-    write: impl FnOnce(&mut T) -> R + Send + 'static,
+    work: impl FnOnce(&mut T) -> R + Send + 'static,
 ) -> R {
     let mut held = lock.acquire().await;
-    blocking_among(permits, move || write(&mut held)).await
+    blocking_among(permits, move || work(&mut held)).await
 }
 
 /// `ours` are values that may be overwritten: values that were read before, or written here.
@@ -213,14 +215,14 @@ mod tests {
     async fn write_that_hangs_times_out_and_keeps_its_lock_until_it_ends() {
         let mut locks = KeyedLocks::<()>::default();
         let (end, ended) = mpsc::channel();
-        let write = write_locked(&DISK, locks.get("a"), move |()| ended.recv().expect("a sender"));
+        let write = run_locked(&DISK, locks.get("a"), move |()| ended.recv().expect("a sender"));
         let given_up = tokio::spawn(with_disk_timeout(write));
         // The clock does not run by itself while a thread is busy.
         tokio::task::yield_now().await;
         tokio::time::advance(DISK_TIMEOUT).await;
         assert_eq!(given_up.await.unwrap(), None);
 
-        let mut next = Box::pin(write_locked(&DISK, locks.get("a"), |()| "next"));
+        let mut next = Box::pin(run_locked(&DISK, locks.get("a"), |()| "next"));
         assert!(next.as_mut().now_or_never().is_none(), "the first may yet be made");
         end.send("first").unwrap();
         assert_eq!(next.await, "next");

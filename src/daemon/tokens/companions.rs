@@ -59,16 +59,20 @@ impl Tokens {
         }
     }
 
-    /// An inventory lists a token with this refresh token.
-    pub(crate) fn on_refresh_token_listed(&mut self, id: TokenId, refresh: Option<ValueRef<'_>>) {
+    /// An inventory lists a token with this refresh token. `is_added`: the token is new.
+    pub(crate) fn on_refresh_token_listed(
+        &mut self,
+        id: TokenId,
+        refresh: Option<ValueRef<'_>>,
+        is_added: bool,
+    ) {
         let Some(entry) = self.registry.token(id) else { return };
         let name = entry.name();
         let Some(refresh) = refresh else {
             return self.companions.release(name, self.recorder.keep_removed);
         };
-        let was_known = self.companions.of(name).is_some();
         let source = CompanionSource::Line(refresh.to_value());
-        if self.companions.set_source(name, source) && was_known {
+        if self.companions.set_source(name, source) && !is_added {
             self.source_changed(id, SourceChange::NewRefreshToken);
         }
     }
@@ -102,6 +106,12 @@ impl Tokens {
                 renewed: log in again, or put a new refresh token into its source";
                 let fields = notices::with_fault(&fields, fault);
                 self.log.event(EventName::RefreshTokenRejected, message, fields);
+            }
+            CompanionEvent::Unusable { error } => {
+                let fields = Fields { error: Some(error), ..fields };
+                let message = "the new refresh token cannot be used; the token lives, but cannot be \
+                renewed: log in again, or put a new refresh token into its source";
+                self.log.event(EventName::StoreFailed, message, fields);
             }
             CompanionEvent::SourceRead { is_new, warnings } => {
                 notices::source_warnings(&mut self.log, Some(name), warnings);

@@ -18,16 +18,16 @@ impl Effective {
         let Some(profile) = profile else {
             return Self { renewal: configured, assumed: false, rotates: false };
         };
-        let Profile { query, renew, assume, once, .. } = profile;
-        let is_spending = *once && profile.renews_with_refresh_token();
-        let can_renew = has_refresh || !profile.renews_with_refresh_token();
+        let Profile { query, renew, assume, .. } = profile;
+        let needs_refresh = profile.renews_with_refresh_token();
+        let can_renew = has_refresh || !needs_refresh;
         let renewal = match (query, renew) {
             (None, _) => Renewal::Renew,
             // Neither a trial nor a proof is possible.
             (Some(_), Some(_))
                 if can_renew
                     && configured == Renewal::Auto
-                    && (is_spending || assume.is_some()) =>
+                    && (needs_refresh || assume.is_some()) =>
             {
                 Renewal::Renew
             }
@@ -42,7 +42,7 @@ impl Effective {
             Renewal::Renew => reports_none(renew),
             Renewal::Auto => reports_none(query) || reports_none(renew),
         };
-        let rotates = is_spending && has_refresh && renewal == Renewal::Renew;
+        let rotates = needs_refresh && has_refresh && renewal == Renewal::Renew;
         Self { renewal, assumed: assumed && assume.is_some(), rotates }
     }
 }
@@ -137,7 +137,7 @@ mod tests {
         }
         assert_eq!(renewal(Renewal::Query, &oauth, true), (Renewal::Query, false));
         let many_times = Profile { once: false, ..oauth };
-        assert_eq!(renewal(Renewal::Auto, &many_times, true), (Renewal::Auto, false));
+        assert_eq!(renewal(Renewal::Auto, &many_times, true), (Renewal::Renew, true));
         let only = profile(None, Some(call(true, "{refresh}")));
         assert_eq!(renewal(Renewal::Auto, &only, true), (Renewal::Renew, true));
     }

@@ -118,7 +118,13 @@ fn renamed() -> Life {
     life.sleep();
     life.admit();
     let (sent, received, outcome) = (life.now, life.now, alive(100_000));
-    life.step(Event::CheckFinished(CheckResult { sent, received, outcome, replaced: true }));
+    life.step(Event::CheckFinished(CheckResult {
+        sent,
+        received,
+        outcome,
+        replaced: true,
+        cannot_renew: false,
+    }));
     life
 }
 
@@ -140,7 +146,13 @@ fn value_that_a_renewing_call_named_leaves_a_candidate_its_place() {
     life.admit();
     life.source(SourceChange::NewValue);
     let (sent, received, outcome) = (life.now, life.now, alive(100_000));
-    life.step(Event::CheckFinished(CheckResult { sent, received, outcome, replaced: true }));
+    life.step(Event::CheckFinished(CheckResult {
+        sent,
+        received,
+        outcome,
+        replaced: true,
+        cannot_renew: false,
+    }));
     let candidate = life.token.active_slot().other();
     assert!(asks(life.admit(), candidate).is_some());
 }

@@ -329,14 +329,21 @@ impl Watched {
         }
         self.life.now = received;
         let replaced = rotates && matches!(outcome, Outcome::Alive { .. });
-        self.step(Event::CheckFinished(CheckResult { sent, received, outcome, replaced }));
+        self.step(Event::CheckFinished(CheckResult {
+            sent,
+            received,
+            outcome,
+            replaced,
+            cannot_renew: false,
+        }));
     }
 
     fn reauth(&mut self, turn: Turn, reason: ReauthReason) {
         let active = self.life.token.active_slot();
         assert!(!self.life.token.is_paused(), "re-auth of a token that is left alone");
         if reason == ReauthReason::Requested {
-            assert_ne!(self.life.token.validity(), Validity::Unknown);
+            let is_held = self.is_lost && self.life.policy.rotates;
+            assert!(is_held || self.life.token.validity() != Validity::Unknown);
         } else if reason == ReauthReason::Expiring {
             let before = self.life.policy.reauth_before;
             let expiry = self.life.token.expiry();

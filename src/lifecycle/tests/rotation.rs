@@ -53,14 +53,33 @@ fn lost() -> Outcome {
 
 /// The task found no refresh token and sent nothing.
 fn nothing_to_send() -> Outcome {
-    Outcome::Misconfigured(CallError { local: true, ..CallError::new("no refresh token") })
+    Outcome::Misconfigured(CallError {
+        no_refresh_token: true,
+        ..CallError::new("no refresh token")
+    })
 }
 
 /// Finishes the renewal in flight with a new value.
 fn finish(life: &mut Life, outcome: Outcome) {
     let (sent, _) = life.flight.expect("a renewal in flight");
     let received = life.now;
-    life.step(Event::CheckFinished(CheckResult { sent, received, outcome, replaced: true }));
+    life.step(Event::CheckFinished(CheckResult {
+        sent,
+        received,
+        outcome,
+        replaced: true,
+        cannot_renew: false,
+    }));
+}
+
+/// Advances until a renewal is due. The value is queried instead.
+fn query_instead(life: &mut Life, outcome: Outcome) {
+    let due = life.token.due_for(Resource::Server).expect("a renewal to come");
+    life.advance(due.since(life.now));
+    life.step(Event::Admitted(Resource::Server)).expect("a renewal that is due");
+    let (sent, received) = (life.now, life.now);
+    let result = CheckResult { sent, received, outcome, replaced: false, cannot_renew: true };
+    life.step(Event::CheckFinished(result));
 }
 
 /// Advances until a renewal is due, and finishes it with a new value.
@@ -246,6 +265,49 @@ fn first_renewal_that_is_lost_is_held_for_the_time_out_and_replaced_by_a_login()
 }
 
 #[test]
+fn login_in_place_of_a_first_renewal_is_the_one_that_an_operator_requests() {
+    let mut life = rotating();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(lost());
+    life.step(Event::OperatorRequested(OperatorRequest::Reauth));
+    let action = life.reauth(NEW);
+    assert_eq!(action, Action::Reauth { reason: ReauthReason::Requested, attempt: 1 });
+    renew(&mut life, alive(100_000));
+    assert_eq!(life.token.state(), State::Alive);
+    assert!(!logs_in(&life));
+}
+
+#[test]
+fn login_in_place_of_a_first_renewal_follows_the_configuration() {
+    let mut life = rotating();
+    life.check(lost());
+    assert!(!logs_in(&life));
+    life.policy.reauth = Some(reauth_policy());
+    life.step(Event::PolicyChanged);
+    assert!(logs_in(&life));
+    life.policy.reauth = None;
+    life.step(Event::PolicyChanged);
+    assert!(!logs_in(&life));
+    life.policy.reauth = Some(reauth_policy());
+    life.step(Event::PolicyChanged);
+    life.policy.rotates = false;
+    life.step(Event::PolicyChanged);
+    assert!(!logs_in(&life), "nothing is held any more");
+}
+
+#[test]
+fn login_in_place_of_a_first_renewal_that_could_not_start_is_due_again() {
+    let mut life = rotating();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(lost());
+    assert!(matches!(life.step(Event::Admitted(Resource::Reauth)), Some(Action::Reauth { .. })));
+    life.step(Event::Cancelled);
+    assert!(!logs_in(&life));
+    life.advance(secs(2));
+    assert!(logs_in(&life));
+}
+
+#[test]
 fn last_room_is_a_tenth_of_a_short_life() {
     let mut life = rotating();
     renew(&mut life, alive(20_000));
@@ -365,6 +427,98 @@ fn living_value_without_a_refresh_token_is_replaced_by_a_login() {
 }
 
 #[test]
+fn value_of_unknown_life_without_a_refresh_token_is_replaced_by_logins_over_the_window() {
+    let mut life = rotating();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(nothing_to_send());
+    assert!(logs_in(&life), "nothing is known of the first value");
+    let mut starts = Vec::new();
+    for _ in 0..4 {
+        life.reauth(NEW);
+        starts.push(life.now);
+        while life.token.has_candidate() {
+            life.check(nothing_to_send());
+        }
+        life.store(Ok(()));
+        let planned = life.token.due_for(Resource::Reauth);
+        for _ in 0..3 {
+            life.check(nothing_to_send());
+        }
+        assert_eq!(life.token.due_for(Resource::Reauth), planned, "checks do not postpone it");
+    }
+    assert_eq!(life.count("reauth failed"), starts.len(), "each attempt is concluded");
+    let pauses: Vec<_> = starts.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+    assert!(pauses.iter().all(|pause| (secs(1_200)..secs(1_300)).contains(pause)), "{pauses:?}");
+}
+
+#[test]
+fn new_value_without_a_refresh_token_takes_the_place_of_one_that_cannot_be_renewed() {
+    let mut life = living();
+    life.policy.reauth = Some(reauth_policy());
+    life.check(nothing_to_send());
+    life.reauth(NEW);
+    life.check(nothing_to_send());
+    assert_eq!((life.token.validity(), life.token.active_slot()), (Validity::Unknown, Slot::B));
+    assert_eq!(life.replaced, [ReplacedBy::Reauth]);
+    assert_eq!(life.admit(), Some(Action::Persist { slot: Slot::B }));
+
+    let mut life = living();
+    life.source(SourceChange::NewValue);
+    life.check(nothing_to_send());
+    assert_eq!((life.token.validity(), life.token.active_slot()), (Validity::Unknown, Slot::B));
+    life.source(SourceChange::NewRefreshToken);
+    renew(&mut life, alive(100_000));
+    assert_eq!(life.token.state(), State::Alive);
+}
+
+#[test]
+fn candidate_that_the_server_refuses_to_renew_does_not_replace_the_living_value() {
+    let mut life = living();
+    life.source(SourceChange::NewValue);
+    life.check(not_allowed());
+    assert!(life.token.has_candidate());
+    assert_eq!(life.token.state(), State::Retrying);
+}
+
+#[test]
+fn living_value_that_could_only_be_queried_is_replaced_by_a_login() {
+    let mut life = living();
+    life.policy.reauth = Some(reauth_policy());
+    query_instead(&mut life, alive(30_000));
+    assert!(logs_in(&life));
+    assert_eq!(life.said(), ["checked"]);
+    life.reauth(hook_failed());
+    life.step(Event::PolicyChanged);
+    assert!(life.token.due_for(Resource::Reauth).is_some(), "it is repeated");
+    life.source(SourceChange::NewRefreshToken);
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
+
+    query_instead(&mut life, alive(30_000));
+    life.reauth(NEW);
+    renew(&mut life, alive(100_000));
+    assert_eq!((life.token.state(), life.token.active_slot()), (State::Alive, Slot::B));
+    assert!(!logs_in(&life));
+    assert!(due(&life) > Some(life.now + secs(30)));
+}
+
+#[test]
+fn value_that_does_not_expire_needs_no_login_without_a_refresh_token() {
+    let mut life = living();
+    life.policy.reauth = Some(reauth_policy());
+    query_instead(&mut life, Outcome::Alive { remaining: ENDLESS });
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
+}
+
+#[test]
+fn renewal_without_a_value_that_cannot_be_sent_is_reported_and_repeated() {
+    let mut life = without_value();
+    let fault = CallError { local: true, ..CallError::new("`with.key` has a line break") };
+    life.check(Outcome::Misconfigured(fault));
+    assert_eq!(life.said(), ["misconfigured"]);
+    assert!(due(&life).is_some());
+}
+
+#[test]
 fn response_ends_the_hold() {
     let mut life = living();
     life.check(lost());
@@ -459,16 +613,27 @@ fn source_value_that_comes_while_a_renewal_is_held_waits_unless_a_refresh_token_
 }
 
 #[test]
-fn loss_of_the_refresh_token_before_the_new_one_holds_nothing() {
+fn new_refresh_token_that_the_lost_renewal_may_have_sent_is_held() {
     let mut life = living();
     let at = due(&life).unwrap();
     life.advance(at.since(life.now));
     life.step(Event::Admitted(Resource::Server));
     life.source(SourceChange::NewRefreshToken);
     life.answer(lost());
-    assert_eq!(due(&life), Some(life.now + secs(1)));
-    life.check(lost());
     assert_eq!(due(&life).map(|due| due + secs(10)), life.token.expiry());
+    life.source(SourceChange::NewRefreshToken);
+    assert_eq!(due(&life), Some(life.now));
+}
+
+#[test]
+fn new_refresh_token_is_tried_soon_if_the_renewal_before_found_none() {
+    let mut life = living();
+    let at = due(&life).unwrap();
+    life.advance(at.since(life.now));
+    life.step(Event::Admitted(Resource::Server));
+    life.source(SourceChange::NewRefreshToken);
+    life.answer(nothing_to_send());
+    assert_eq!(due(&life), Some(life.now + secs(1)));
 }
 
 #[test]

@@ -198,7 +198,13 @@ fn candidate_that_a_renewing_call_renamed_is_persisted_under_its_new_name() {
     life.source(SourceChange::NewValue);
     life.admit();
     let (sent, received, outcome) = (life.now, life.now, alive(60_000));
-    life.step(Event::CheckFinished(CheckResult { sent, received, outcome, replaced: true }));
+    life.step(Event::CheckFinished(CheckResult {
+        sent,
+        received,
+        outcome,
+        replaced: true,
+        cannot_renew: false,
+    }));
     assert_eq!(life.token.active_slot(), Slot::B);
     assert_eq!(life.admit(), Some(Action::Persist { slot: Slot::B }));
 }
@@ -248,7 +254,13 @@ fn each_replacement_of_the_current_value_is_reported_with_its_origin() {
     let mut life = Life::with_renewal(Renewal::Renew);
     life.admit();
     let (sent, received, outcome) = (life.now, life.now, alive(60_000));
-    life.step(Event::CheckFinished(CheckResult { sent, received, outcome, replaced: true }));
+    life.step(Event::CheckFinished(CheckResult {
+        sent,
+        received,
+        outcome,
+        replaced: true,
+        cannot_renew: false,
+    }));
     assert_eq!(life.replaced, [ReplacedBy::Renewal]);
 }
 

@@ -253,7 +253,13 @@ impl Life {
 }
 
 pub(super) fn answer(sent: Moment, received: Moment, outcome: Outcome) -> Event {
-    Event::CheckFinished(CheckResult { sent, received, outcome, replaced: false })
+    Event::CheckFinished(CheckResult {
+        sent,
+        received,
+        outcome,
+        replaced: false,
+        cannot_renew: false,
+    })
 }
 
 pub(super) fn reauthenticated(result: ReauthOutcome) -> Event {

@@ -305,8 +305,8 @@ fn check_placeholders(name: &str, call: &Call, errors: &mut Errors) {
         (
             Placeholder::Refresh,
             "{refresh}",
-            &["renew", "revoke"],
-            "which is sent only to renew or to revoke",
+            &["renew"],
+            "which is sent only to renew",
             "use {token}, or move it to `renew`",
         ),
         (

@@ -344,7 +344,13 @@ fn placeholder_is_rejected_where_it_has_no_value() {
             query("headers = { A = '{refresh}' }"),
             "query",
             BadValue,
-            &["{refresh}", "to renew or to revoke"],
+            &["{refresh}", "sent only to renew"],
+        ),
+        (
+            query("[revoke]\nrequest = 'POST v/{refresh}'"),
+            "revoke",
+            BadValue,
+            &["{refresh}", "sent only to renew"],
         ),
         (query("headers = { A = '{minutes}' }"), "query", BadValue, &["{minutes}"]),
         (

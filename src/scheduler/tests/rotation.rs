@@ -34,7 +34,8 @@ fn renewal_that_had_nothing_to_send_says_nothing_about_the_server() {
             }
         }
     };
-    let fault = CallError { local: true, ..CallError::new("no refresh token") };
+    let fault =
+        CallError { local: true, no_refresh_token: true, ..CallError::new("no refresh token") };
     fixture.answer(renewal, Outcome::Misconfigured(fault));
     assert!(!fixture.scheduler.is_available(fixture.server));
     assert!(!fixture.scheduler.is_probing(fixture.server));

@@ -7,7 +7,7 @@ use crate::profile::Profile;
 use super::super::finding::{ConfigErrorKind, WarningKind};
 use super::super::key_positions::join;
 use super::super::model::{
-    KeepAlive, Parameter, Reauth, ReauthMethod, Server, Settings, Source, Token,
+    InventorySource, KeepAlive, Parameter, Reauth, ReauthMethod, Server, Settings, Source, Token,
 };
 use super::super::raw::Raw;
 use super::Validator;
@@ -45,6 +45,7 @@ impl Validator<'_> {
             self.warn_early_login(&join(section, name), keep_alive, server);
             let reauth = keep_alive.reauth.as_deref().and_then(|name| reauths.get(name).copied());
             let Some(reauth) = reauth else { continue };
+            self.check_value_of_login(&join(section, name), server, reauth);
             if seen.insert((server.name.as_str(), reauth.name.as_str())) {
                 logins.extend(self.login(join(section, name), server, reauth));
             }
@@ -58,6 +59,14 @@ impl Validator<'_> {
                 && self.is_understood(server, raw)
             {
                 self.check_refresh(token, server);
+            }
+        }
+        for inventory in &settings.inventories {
+            if let InventorySource::Dir(_) = inventory.source
+                && let Some(server) = servers.get(inventory.keep_alive.server.as_str())
+                && self.is_understood(server, raw)
+            {
+                self.reject_directory(&inventory.name, server);
             }
         }
         self.reject_shared_refresh_tokens(settings);
@@ -167,6 +176,52 @@ impl Validator<'_> {
         }
     }
 
+    /// Checks that the value of a login can be renewed. If only a refresh token can do that, the
+    /// login must return one, or its command must write one.
+    fn check_value_of_login(&mut self, table: &str, server: &Server, reauth: &Reauth) {
+        let Some(profile) = server.profile.as_deref().filter(|it| it.needs_refresh_token()) else {
+            return;
+        };
+        let (problem, remedy) = match (&reauth.method, &profile.login) {
+            (ReauthMethod::Login { .. }, Some(login)) if login.refresh.is_none() => (
+                "`login` of the profile has no `refresh`",
+                "add `refresh` to `login`, the place of the new refresh token, or add a `query`",
+            ),
+            (ReauthMethod::Command(_), _) if !self.has_refresh_file(table) => (
+                "its command has no file for a new refresh token",
+                "add refresh = { file = \"/path\" } and write the new one there, or add a `query`",
+            ),
+            _ => return,
+        };
+        let message = format!(
+            "`{}`: {:?} cannot replace a token, because the profile {:?} can only renew with a \
+             refresh token, and {problem}",
+            join(table, "reauth"),
+            reauth.name,
+            profile.name
+        );
+        self.error((table, "reauth"), ConfigErrorKind::Conflict, message, remedy);
+    }
+
+    fn has_refresh_file(&self, table: &str) -> bool {
+        self.is_present(&join(table, "refresh"), "file")
+    }
+
+    fn reject_directory(&mut self, name: &str, server: &Server) {
+        let Some(profile) = server.profile.as_deref().filter(|it| it.needs_refresh_token()) else {
+            return;
+        };
+        let table = join("inventory", name);
+        let message = format!(
+            "`{}` has tokens without a refresh token, but the profile {:?} can only renew with one",
+            join(&table, "dir"),
+            profile.name
+        );
+        let remedy = "use a `file` or `command` whose lines have a \"refresh\", or add a `query` to \
+                      the profile";
+        self.error((&table, "dir"), ConfigErrorKind::Conflict, message, remedy);
+    }
+
     /// Checks that a token has a refresh token if, and only if, it can be used.
     fn check_refresh(&mut self, token: &Token, server: &Server) {
         let table = join("token", &token.name);
@@ -182,15 +237,14 @@ impl Validator<'_> {
             }
             return;
         };
-        let renews_with_it = profile.renews_with_refresh_token();
-        if token.refresh.is_some() && !renews_with_it {
+        if token.refresh.is_some() && !profile.renews_with_refresh_token() {
             let message = format!(
                 "`{key}` has no effect: the profile {:?} does not renew with a refresh token",
                 profile.name
             );
             self.error((&table, "refresh"), ConfigErrorKind::Conflict, message, "remove it");
         }
-        if renews_with_it && profile.query.is_none() && !self.is_present(&table, "refresh") {
+        if profile.needs_refresh_token() && !self.is_present(&table, "refresh") {
             let message = format!(
                 "[{table}] has no `refresh`, but the profile {:?} can only renew with a refresh \
                  token",

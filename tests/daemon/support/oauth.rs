@@ -34,6 +34,8 @@ struct State {
     refresh: HashMap<String, (usize, bool)>,
     ended: HashSet<usize>,
     login_refresh: bool,
+    /// Refresh tokens are longer than any that a client accepts.
+    long_refresh: bool,
     /// How many responses of the token endpoint are lost after they were processed.
     lost: usize,
     requests: Vec<Request>,
@@ -88,6 +90,11 @@ impl OAuthServer {
     /// A login returns a refresh token from now on.
     pub(crate) fn return_refresh_tokens(&self) {
         lock(&self.state).login_refresh = true;
+    }
+
+    /// New refresh tokens have more than 5,000 bytes from now on.
+    pub(crate) fn lengthen_refresh_tokens(&self) {
+        lock(&self.state).long_refresh = true;
     }
 
     /// The next renewals or logins are processed, and their responses are lost.
@@ -156,7 +163,10 @@ impl State {
     fn issue(&mut self, session: usize) -> (String, String) {
         self.issued += 1;
         let access = format!("{MARK}-access-{}", self.issued);
-        let refresh = format!("{MARK}-refresh-{}", self.issued);
+        let mut refresh = format!("{MARK}-refresh-{}", self.issued);
+        if self.long_refresh {
+            refresh.push_str(&"x".repeat(5_000));
+        }
         self.access.insert(access.clone(), (session, clock::now() + self.life));
         self.refresh.insert(refresh.clone(), (session, false));
         (access, refresh)

@@ -60,6 +60,8 @@ struct Account {
     /// When the last probe ended, or the daemon last came to itself.
     last_probe: Ms,
     next_look: Ms,
+    /// When a token's last login ended.
+    logins: BTreeMap<usize, Ms>,
     recovery: Option<Recovery>,
 }
 
@@ -132,6 +134,17 @@ impl Outages {
         }
     }
 
+    /// A token was busy with a login until now, and could not be the probe.
+    pub(crate) fn login_ended(&mut self, now: Ms, server: usize, subject: usize) {
+        self.servers[server].logins.insert(subject, now);
+    }
+
+    /// Whether a token could have been the probe for longer than a server may go without one.
+    pub(crate) fn has_waited(&self, server: usize, subject: usize, slack: Ms) -> bool {
+        let since = self.servers[server].logins.get(&subject).copied().unwrap_or(0);
+        self.now > since + LONGEST_GAP + slack
+    }
+
     /// How many tokens have failed since the last response that said something.
     pub(crate) fn failed(&self, server: usize) -> usize {
         self.servers[server].failed.len()
@@ -158,6 +171,7 @@ impl Outages {
     /// A token that is not configured any more, or another server's.
     pub(super) fn forget(&mut self, server: usize, subject: usize) {
         let account = &mut self.servers[server];
+        account.logins.remove(&subject);
         account.failing.remove(&subject);
         account.failed.remove(&subject);
         account.failed_in_outage.remove(&subject);

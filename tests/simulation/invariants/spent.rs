@@ -14,9 +14,13 @@ use crate::families::Refresh;
 /// A renewal without a response.
 #[derive(Debug, Clone, Copy)]
 struct Loss {
-    refresh: Refresh,
+    /// What was sent; `None` if it was replaced meanwhile, or the request waited for another one and
+    /// never reached its server.
+    refresh: Option<Refresh>,
     /// It was sent in the last room already.
     is_repeated: bool,
+    /// The end of the hold if it was not known how long the value lives.
+    blind_until: Ms,
 }
 
 /// The value in use: its reported life and its expiry, if it is known to live.
@@ -62,11 +66,10 @@ impl Spent {
         left: Left,
         policy: &Policy,
     ) -> Ms {
-        match (self.losses[subject], left) {
-            (Some(loss), Some((life, expiry))) if Some(loss.refresh) == refresh => {
-                if loss.is_repeated { expiry } else { expiry.saturating_sub(room(life, policy)) }
-            }
-            _ => 0,
+        let loss = self.losses[subject];
+        match loss.filter(|loss| loss.refresh.is_none() || loss.refresh == refresh) {
+            Some(loss) => loss.held_until(left, policy),
+            None => 0,
         }
     }
 
@@ -78,7 +81,8 @@ impl Spent {
         left: Left,
         policy: &Policy,
     ) -> Result<(), Violation> {
-        let earliest = self.held_until(subject, Some(refresh), left, policy);
+        let loss = self.losses[subject].filter(|loss| loss.refresh == Some(refresh));
+        let earliest = loss.map_or(0, |loss| loss.held_until(left, policy));
         if now >= earliest {
             return Ok(());
         }
@@ -89,11 +93,12 @@ impl Spent {
         Err(Violation { invariant: Invariant::NothingIsSpentTwice, at: now, what })
     }
 
+    /// A renewal has ended; `using` is the value in use, if it may live.
     pub(crate) fn ended(
         &mut self,
         now: Ms,
         (subject, using): (usize, Option<SessionId>),
-        refresh: Refresh,
+        refresh: Option<Refresh>,
         outcome: &Outcome,
         (left, policy): (Left, &Policy),
     ) {
@@ -101,11 +106,23 @@ impl Spent {
             Outcome::Unavailable(fault) if fault.may_have_acted => {
                 let is_repeated = left
                     .is_some_and(|(life, expiry)| now >= expiry.saturating_sub(room(life, policy)));
-                self.losses[subject] = Some(Loss { refresh, is_repeated });
+                let is_blind = using.is_some() && left.is_none();
+                let blind_until = if is_blind { now + whole(policy.timeout) } else { 0 };
+                self.losses[subject] = Some(Loss { refresh, is_repeated, blind_until });
                 self.held.extend(using);
             }
             Outcome::Alive { .. } => self.losses[subject] = None,
             _ => {}
+        }
+    }
+}
+
+impl Loss {
+    fn held_until(&self, left: Left, policy: &Policy) -> Ms {
+        match left {
+            Some((_, expiry)) if self.is_repeated => expiry,
+            Some((life, expiry)) => expiry.saturating_sub(room(life, policy)),
+            None => self.blind_until,
         }
     }
 }

@@ -103,6 +103,23 @@ fn new_refresh_token_is_kept_even_if_the_rest_of_the_response_is_invalid() {
 }
 
 #[test]
+fn refresh_token_that_cannot_be_used_is_reported_without_its_text() {
+    let long = "r".repeat(5_000);
+    for refresh in [json!(long), json!("two words"), json!(12), json!({ "of": "objects" })] {
+        let body = json!({ "access_token": "next", "expires_in": 8, "refresh_token": refresh });
+        let renewed = oauth2().renew(200, &body);
+        assert_eq!((renewed.outcome, renewed.new_refresh), (alive(8), None));
+        let error = renewed.refresh_error.expect("an error");
+        assert!(error.contains("`refresh`") && !error.contains("rrr"), "{error}");
+        assert!(!error.contains("two words"), "{error}");
+    }
+    for refresh in [json!(null), json!(""), json!(REFRESH)] {
+        let body = json!({ "access_token": "next", "expires_in": 8, "refresh_token": refresh });
+        assert_eq!(oauth2().renew(200, &body).refresh_error, None, "{body}");
+    }
+}
+
+#[test]
 fn renewal_without_its_values_may_have_acted() {
     for body in [json!({ "access_token": "next" }), json!({ "expires_in": 8 }), json!({})] {
         let outcome = oauth2().renew(200, &body).outcome;
