@@ -305,10 +305,10 @@ impl World {
         let change = SourceChange::NewRefreshToken;
         self.trace.source(self.now, subject, &change);
         self.watch.logins.has_new_refresh_token(subject);
-        let has_no_value = self.has_no_living_value(subject);
+        let is_outdated = self.watch.limits.is_busy(subject) && self.has_no_living_value(subject);
         let there = &mut self.subjects[subject];
-        if has_no_value {
-            there.renewals_outdated_at = Some(self.now);
+        if is_outdated {
+            there.renewal_outdated_at = Some(self.now);
         }
         for session in there.slots.into_iter().chain([there.nothing]).flatten() {
             self.watch.fresh.forget(self.now, session);

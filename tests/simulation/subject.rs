@@ -32,9 +32,9 @@ pub(crate) struct Subject {
     pub(crate) refresh: Option<Refresh>,
     /// An operator has replaced it, and the scheduler has not heard of that.
     pub(crate) is_refresh_new: bool,
-    /// When the scheduler last heard of another one while it had no living value: what came of a
-    /// renewal before is outdated.
-    pub(crate) renewals_outdated_at: Option<Ms>,
+    /// When the scheduler heard of another one during a renewal without a living value: the result
+    /// of that is outdated.
+    pub(crate) renewal_outdated_at: Option<Ms>,
     /// Until when a request with it is under way: there is only one at a time.
     pub(crate) refresh_locked_until: Ms,
     /// What stands for its value where it has none.

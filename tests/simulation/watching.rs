@@ -266,11 +266,11 @@ impl World {
             self.watch.claims.replaced(session, new);
             self.watch.logins.replaced(subject, session, new);
         }
-        let there = &self.subjects[subject];
+        let there = &mut self.subjects[subject];
         let current =
             there.using == Some(session) || there.using.is_none() && there.nothing == Some(session);
         // A new value from an outdated renewal is adopted, and asked about next.
-        let is_outdated = there.renewals_outdated_at.is_some_and(|at| sent <= at);
+        let is_outdated = there.renewal_outdated_at.take().is_some_and(|at| sent <= at);
         let answered = match outcome {
             _ if current && is_outdated => Answered::Candidate,
             Outcome::Alive { remaining } if current && remaining.is_zero() => Answered::Spent,

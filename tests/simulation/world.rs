@@ -136,7 +136,7 @@ impl World {
                 source: None,
                 refresh: None,
                 is_refresh_new: false,
-                renewals_outdated_at: None,
+                renewal_outdated_at: None,
                 refresh_locked_until: 0,
                 nothing: None,
                 seen: None,
