@@ -19,13 +19,15 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it is no place in a response; write the keys of the JSON body with dots between them, such as \
-     `data.ttl`, or `header NAME` or `cookie NAME`"
+     `data.ttl`, or `header NAME` or `cookie NAME`; a list needs no index, as it stands for its \
+     elements; put other keys into double quotes"
 )]
 pub struct PlaceError;
 
 impl Place {
-    /// Parses `a.b.c`, `header NAME` or `cookie NAME`. A key in double quotes may contain dots and
-    /// spaces.
+    /// Parses `a.b.c`, `header NAME` or `cookie NAME`. A key must be in double quotes if it contains
+    /// dots or spaces, or could be meant as another notation: `errors[0]`, `$.errors`, `/errors/0`,
+    /// `errors.0`, `header:X`.
     ///
     /// # Errors
     ///
@@ -56,9 +58,8 @@ fn keys(text: &str) -> Option<Vec<Box<str>>> {
             Some(quoted) => quoted.split_once('"')?,
             None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
         };
-        let is_bare = !rest.starts_with('"');
-        let forbidden = |c: char| c.is_control() || is_bare && (c.is_whitespace() || c == '"');
-        if key.is_empty() || key.contains(forbidden) {
+        let is_quoted = rest.starts_with('"');
+        if key.is_empty() || key.contains(char::is_control) || !is_quoted && !is_bare(key) {
             return None;
         }
         keys.push(key.into());
@@ -67,6 +68,13 @@ fn keys(text: &str) -> Option<Vec<Box<str>>> {
             None => return after.is_empty().then_some(keys),
         }
     }
+}
+
+/// Whether `key` needs no quotes. Characters and indices of other notations, such as JSON Pointer
+/// and `JSONPath`, do: a place that is misunderstood as a key never matches anything.
+fn is_bare(key: &str) -> bool {
+    let is_special = |c: char| c.is_whitespace() || "\".[]$:/".contains(c);
+    !key.contains(is_special) && !key.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Passes each value at the path `keys` below `value` to `found`, until it returns true. A list on
@@ -119,7 +127,6 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Body(keys) => {
-                let is_bare = |key: &str| !key.contains(|c: char| c == '.' || c.is_whitespace());
                 let quoted =
                     |key: &str| if is_bare(key) { key.to_owned() } else { format!("\"{key}\"") };
                 let keys: Vec<_> = keys.iter().map(|key| quoted(key)).collect();
@@ -204,6 +211,10 @@ mod tests {
             "cookie api",
             "error.\"@Message.ExtendedInfo\".MessageId",
             "\"a b\"",
+            "errors.\"0\".\"$code\"",
+            "\"/errors/0\"",
+            "\"header:X\".\"a[0]\"",
+            "a1.@type.x-y_z",
         ] {
             assert_eq!(Place::parse(text).unwrap().to_string(), text);
         }
@@ -214,6 +225,24 @@ mod tests {
         let body = json!({ "error": { "@Message.ExtendedInfo": [{ "MessageId": "x" }] } });
         let place = "error.\"@Message.ExtendedInfo\".MessageId";
         assert_eq!(all_at(&body, place), [json!("x")]);
+    }
+
+    #[test]
+    fn other_notations_are_no_places() {
+        for text in [
+            "errors[0].code",
+            "errors[*]",
+            "$.errors.code",
+            "$",
+            "errors.0.code",
+            "/errors/0",
+            "errors/code",
+            "header:X",
+            "cookie:session",
+            "\"a\".b[0]",
+        ] {
+            assert_eq!(Place::parse(text), Err(PlaceError), "{text:?}");
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ impl Excerpt {
             mask(before, &mut text);
         }
         let start = text.len();
+        // An element of a list is a value, without a key that says whether it may be shown.
+        let is_key = is_key && (is_header || is_assignment(after));
         let end = if is_key { key(after, &mut text) } else { mask(after, &mut text) };
         text.truncate(text.trim_end().len().max(start));
         let mark = start..end.unwrap_or(start).clamp(start, text.len());
@@ -79,6 +81,22 @@ impl<'a> Piece<'a> {
 
 fn is_punctuation(c: char) -> bool {
     c.is_whitespace() || "[]{},=.".contains(c)
+}
+
+/// Whether `text` begins with a key, dotted or not, and `=`.
+fn is_assignment(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(piece) = Piece::first(rest) {
+        match piece {
+            Piece::Punctuation("=") => return true,
+            Piece::Punctuation(sign) if sign == "." || sign.trim().is_empty() => {
+                rest = &rest[sign.len()..];
+            }
+            Piece::Word(word) => rest = &rest[word.len()..],
+            Piece::Punctuation(_) | Piece::Open | Piece::Comment => return false,
+        }
+    }
+    false
 }
 
 /// End of the quoted text at the start of `text`; `None` if it is not closed on this line.
@@ -260,6 +278,12 @@ mod tests {
             ("|headers = { a = \"S3CR3T\" }", "<headers> = ***"),
             ("|command = [\"/x\", \"S3CR3T\"]", "<command> = ***"),
             ("|level = \"\"\"S3CR3T", "<level> = ***"),
+            ("basic = [\"k\", |\"S3CR3T\"]", "basic = [***, <***>]"),
+            ("basic = [|'S3CR3T', 'a=b']", "basic = [<***>, ***]"),
+            ("  |\"S3CR3T\",", "  <***>,"),
+            ("  |S3CR3T", "  <***>"),
+            ("  |[\"S3CR3T\"],", "  <[***>],"),
+            ("dead = [|\"S3CR3T\", { at = 1 }]", "dead = [<***>, { at = ***"),
             ("|server = \"S3CR3T-S3CR3T-S3CR3T-S3CR3T\"", "<server> = ***"),
             ("S3CR3T\"\"\", |jitterr = 1 }", "***"),
         ] {

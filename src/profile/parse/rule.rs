@@ -42,7 +42,9 @@ pub(super) fn places(table: &RawTable<'_>, key: &str, errors: &mut Errors) -> Op
 }
 
 const PLACE_EXAMPLE: &str = "write the keys of the JSON body with dots between them, such as \
-                             \"data.ttl\", or \"header NAME\" or \"cookie NAME\"";
+                             \"data.ttl\", or \"header NAME\" or \"cookie NAME\"; a list needs no \
+                             index, as it stands for its elements; put other keys into double \
+                             quotes: 'data.\"a/b\"'";
 
 fn parse_place(text: &str, path: String, errors: &mut Errors) -> Option<Place> {
     Place::parse(text)
