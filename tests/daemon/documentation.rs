@@ -213,7 +213,7 @@ async fn tutorial_about_profiles_works_as_it_is_written() {
     let opened: Value = serde_json::from_slice(&opened.stdout).expect("JSON");
     let key = opened["session"]["key"].as_str().expect("a key");
     let [store, requests] = look.split_once('\n').map(<[&str; 2]>::from).expect("two steps");
-    let shown = store.split(' ').nth(2).expect("a key");
+    let shown = store.split(' ').nth(4).expect("a key");
     let url = login.lines().next().expect("an address");
     let lines = [url, &store.replace(shown, key), requests].join("\n");
     let looked = String::from_utf8(shell(&stage, &lines, "").await.stdout).expect("text");

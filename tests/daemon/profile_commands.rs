@@ -307,7 +307,10 @@ async fn refresh_token_that_add_takes_becomes_a_file_of_the_daemon() {
     let init = ["init", "--profile", "oauth2", "--url", "https://idp.example.net/oauth2"];
     let (ended, said) = run(&stage, &init).await;
     assert_eq!(ended, GOOD, "{said}");
-    assert!(said.contains("add NAME --reauth oauth2 --refresh-file FILE\n"), "{said}");
+    // The login would replace a person's token by one of the client.
+    let (first, second) = said.split_once("\n  or: ").expect("two alternatives");
+    assert!(first.contains("Next: ") && first.ends_with("add NAME --refresh-file FILE"), "{said}");
+    assert!(second.ends_with("add NAME --reauth oauth2 --no-value\n"), "{said}");
     stage.configure(&stage.read("tokenkeep.toml"));
     let add = ["add", "feed", "--refresh-file", "given.refresh"];
     let (ended, said) = run(&stage, &add).await;
@@ -322,6 +325,7 @@ async fn refresh_token_that_add_takes_becomes_a_file_of_the_daemon() {
     assert_eq!(ended, GOOD, "{said}");
     let kept = format!("refresh token  file {}", stage.path("state/feed.refresh").display());
     assert!(said.contains("; renews at each check, with its refresh token\n"), "{said}");
+    assert!(!said.contains("no token uses"), "{said}");
     assert!(said.contains(&format!("{kept}; new ones replace it\n")), "{said}");
 
     stage.write("given.refresh", &secret("another"));
@@ -332,6 +336,22 @@ async fn refresh_token_that_add_takes_becomes_a_file_of_the_daemon() {
     let (ended, said) = run(&stage, &["remove", "feed", "--delete-token"]).await;
     assert_eq!(ended, GOOD, "{said}");
     assert!(!stage.path("state/feed.refresh").exists());
+}
+
+#[tokio::test]
+async fn remedy_of_init_for_a_profile_in_a_file_works() {
+    let stage = empty();
+    let init = ["init", "--url", "https://api.example.net", "--profile"];
+    let (ended, said) = run(&stage, &[&init[..], &["./mine.toml"]].concat()).await;
+    assert_eq!(ended, USAGE, "{said}");
+    assert!(said.contains("from the file to tokenkeep.toml, then write --profile NAME"), "{said}");
+    stage.write(
+        "tokenkeep.toml",
+        "[profile.mine]\nquery = { request = \"GET s/{token}\", life = \"ttl\", unit = \"s\" }\n",
+    );
+    let (ended, said) = run(&stage, &[&init[..], &["mine"]].concat()).await;
+    assert_eq!(ended, GOOD, "{said}");
+    assert!(stage.read("conf.d/server.toml").contains("profile = \"mine\""), "{said}");
 }
 
 #[tokio::test]

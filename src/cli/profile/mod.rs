@@ -38,8 +38,8 @@ pub(super) struct ShowProfile {
 /// `--profile` and `--with` of other commands.
 #[derive(Debug, Args)]
 pub(super) struct ProfileArgs {
-    /// API of the server: the name of a profile, as `tokenkeep profile` lists them, or the path of
-    /// a TOML file with one [profile.NAME]
+    /// API of the server: the name of a profile, as `tokenkeep profile` lists them. `probe` also
+    /// takes the path of a TOML file with one [profile.NAME]
     #[arg(
         long,
         value_name = "PROFILE",

@@ -92,17 +92,25 @@ impl Init {
                 "Put {name} into {file}, alone on one line, with mode 0600 for the service's user\n"
             ))?;
         }
-        print_text(&format!("Next: {}\n", command_line(installation, &server.add_arguments())))
+        let lines = server.add_arguments();
+        let lines: Vec<_> = lines.iter().map(|line| command_line(installation, line)).collect();
+        print_text(&format!("Next: {}\n", lines.join("\n  or: ")))
     }
 
     /// The profile; `None` for the native API.
     fn profile(&self, installation: &Installation) -> Result<Option<Arc<Profile>>, CliError> {
         let name = &self.api.profile;
         if profile::is_file(name) {
+            // Files in conf.d are read only if there is a main file.
+            let config = installation.config();
+            let target = match config.symlink_metadata() {
+                Ok(_) => installation.drop_ins().join("profiles.toml"),
+                Err(_) => config.to_owned(),
+            };
             return Err(CliError::Usage(format!(
                 "--profile {name}: `init` needs the name of a profile; copy [profile.NAME] from the \
                  file to {}, then write --profile NAME",
-                installation.drop_ins().join("profiles.toml").display()
+                target.display()
             )));
         }
         profile::find(name, installation)

@@ -22,6 +22,11 @@ const LISTEN: &str = "
 #listen = \"127.0.0.1:9464\"
 ";
 
+const REAUTH_BEFORE: &str = "\
+# Log in this long before a value expires that cannot be renewed further: remove the `#`.
+#reauth_before = \"30s\"
+";
+
 /// A server, with the login of its profile if there is one.
 pub(super) struct ServerText<'a> {
     pub(super) url: &'a str,
@@ -86,6 +91,9 @@ impl<'a> ServerText<'a> {
                 let own: BTreeSet<_> = login.parameters().into_iter().map(str::to_owned).collect();
                 let _ = write!(text, "\n[reauth.{name}]\nlogin = true\n");
                 text += &self.with(&own.difference(&shared).cloned().collect());
+                if login.refresh.is_none() && profile.assume.is_none() {
+                    text += REAUTH_BEFORE;
+                }
             }
         }
         text + if is_whole { LISTEN } else { "" }
@@ -118,19 +126,26 @@ impl<'a> ServerText<'a> {
         })
     }
 
-    /// The arguments of `add` for a token of this server.
-    pub(super) fn add_arguments(&self) -> String {
-        let Some(profile) = self.profile else { return "add NAME".to_owned() };
-        let mut arguments = "add NAME".to_owned();
-        if profile.login.is_some() {
-            arguments += &format!(" --reauth {}", shell_word(&profile.name));
-        }
+    /// The arguments of `add` for a token of this server: one alternative, or two if a token may
+    /// have a refresh token or a login. A token with a refresh token has the login only if that
+    /// returns a refresh token too; otherwise the session would become another user's, the client's.
+    pub(super) fn add_arguments(&self) -> Vec<String> {
+        let Some(profile) = self.profile else { return vec!["add NAME".to_owned()] };
+        let mut alternatives = Vec::new();
+        let reauth = format!(" --reauth {}", shell_word(&profile.name));
         if profile.renews_with_refresh_token() {
-            arguments += " --refresh-file FILE";
-        } else if profile.login.is_some() {
-            arguments += " --no-value";
+            let returns_refresh = |login: &Call| login.refresh.is_some();
+            let with_login = profile.login.as_ref().is_some_and(returns_refresh);
+            let reauth = if with_login { &*reauth } else { "" };
+            alternatives.push(format!("add NAME{reauth} --refresh-file FILE"));
         }
-        arguments
+        if profile.login.is_some() {
+            alternatives.push(format!("add NAME{reauth} --no-value"));
+        }
+        if alternatives.is_empty() {
+            alternatives.push("add NAME".to_owned());
+        }
+        alternatives
     }
 }
 
@@ -167,6 +182,8 @@ mod tests {
             "\n[server.vault]\nurl = \"https://api.example.net\"\nprofile = \"vault\"\n\n\
              [reauth.vault]\nlogin = true\nwith = { role_id = \"7387\", secret_id = { file = \
              \"/etc/tokenkeep/vault.secret_id\" } }\n"
+                .to_owned()
+                + REAUTH_BEFORE
         );
     }
 
@@ -177,6 +194,8 @@ mod tests {
             "\n[server.oauth2]\nurl = \"https://api.example.net\"\nprofile = \"oauth2\"\nwith = { \
              client_id = 'a\"b', client_secret = { file = \"/etc/tokenkeep/oauth2.client_secret\" } }\n\
              \n[reauth.oauth2]\nlogin = true\n"
+                .to_owned()
+                + REAUTH_BEFORE
         );
     }
 }

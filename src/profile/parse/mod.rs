@@ -17,6 +17,7 @@ use super::raw::{Errors, ProfileError, RawTable};
 use super::template::{Placeholder, Template};
 use crate::duration;
 use crate::lifecycle::Renewal;
+use crate::similarity::suggest;
 use crate::text::shortened;
 
 use request::Pairs;
@@ -328,7 +329,13 @@ fn check_placeholders(name: &str, call: &Call, errors: &mut Errors) {
     {
         let message = "sends neither {token} nor {refresh}, so its response says nothing about a \
                        token";
-        let remedy = "add {token} to the path, `query`, `headers`, `form`, `json` or `basic`";
+        let near = call.parameters().into_iter().find_map(|used| {
+            suggest(used, ["token", "refresh"]).map(|near| (used.to_owned(), near))
+        });
+        let remedy = match near {
+            Some((used, near)) => format!("it sends {{{used}}}: did you mean {{{near}}}?"),
+            None => "add {token} to the path, `query`, `headers`, `form`, `json` or `basic`".into(),
+        };
         errors.add(Missing, name, message, remedy);
     }
 }

@@ -368,6 +368,7 @@ fn placeholder_is_rejected_where_it_has_no_value() {
         (query("alive = { at = 'a', is = '{minutes}' }"), "query", BadValue, &["{minutes}"]),
         (renew.into(), "renew", Missing, &["neither {token} nor {refresh}"]),
         (request("GET s/{user}"), "query", Missing, &["neither {token} nor {refresh}"]),
+        (request("GET s/{tokn}"), "query", Missing, &["{tokn}: did you mean {token}?"]),
         (query("[revoke]\nrequest = 'POST v'"), "revoke", Missing, &["neither {token}"]),
     ]);
 }

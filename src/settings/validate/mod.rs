@@ -27,7 +27,7 @@ use super::finding::{ConfigErrorKind, WarningKind};
 use super::key_positions::{KeyPositions, join};
 use super::model::{Control, Log, LogFormat, Settings};
 use super::position::Position;
-use super::raw::{Raw, RawControl, RawLog, RawSchedule};
+use super::raw::{Raw, RawControl, RawLog, RawReauth, RawSchedule};
 use super::schema::LOG_FORMATS;
 use super::suggestions::where_secrets_belong;
 use crate::duration;
@@ -259,11 +259,17 @@ impl Validator<'_> {
             .keys()
             .filter(|name| !servers.contains(name))
             .map(|name| join("server", name));
+        // `init` writes the login of a profile beside its server, under the same name. Tokens with
+        // a refresh token do not need it.
+        let is_of_server = |(name, reauth): &(&String, &RawReauth)| {
+            reauth.login == Some(true) && servers.contains(name)
+        };
         let unused = unused.chain(
             raw.reauth
-                .keys()
-                .filter(|name| !reauths.contains(name))
-                .map(|name| join("reauth", name)),
+                .iter()
+                .filter(|(name, _)| !reauths.contains(name))
+                .filter(|login| !is_of_server(login))
+                .map(|(name, _)| join("reauth", name)),
         );
         let named: HashSet<_> =
             raw.server.values().filter_map(|server| server.profile.as_ref()).collect();
