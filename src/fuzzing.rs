@@ -6,10 +6,10 @@
 //!
 //! Not a stable interface: behind the feature `fuzzing`, for the targets alone.
 
+/// The name of a built-in profile and a status, header lines, an empty line, and a body.
+pub use crate::api::profile_response;
 /// The body of a response of the API.
 pub use crate::api::properties::envelope as api_envelope;
-/// The name of a built-in profile and a status, header lines, an empty line, and a body.
-pub use crate::api::properties::profile_response;
 /// A secret, a form of it, and the text around it.
 pub use crate::api::properties::redaction;
 /// The headers of a response, one on each line.

@@ -60,6 +60,8 @@ use self::interpret::RawResponse;
 pub use self::materials::CertificateWarning;
 use self::materials::Materials;
 use self::profile::ProfileApi;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use self::profile::properties::response as profile_response;
 use self::request::{OnEnd, Sending};
 use self::status::ResponseError;
 use self::transport_error::RequestTimeouts;

@@ -235,12 +235,3 @@ fn whole_number(headers: &HeaderMap, name: &str) -> Option<u64> {
 pub fn redaction(input: &[u8]) {
     redact::properties::property(input);
 }
-
-/// What a profile concludes from a response: see `profile::properties`.
-///
-/// # Panics
-///
-/// If a property does not hold.
-pub fn profile_response(input: &[u8]) {
-    super::profile::properties::response(input);
-}

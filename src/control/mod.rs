@@ -50,9 +50,10 @@ pub use self::server::{
 pub use self::socket::{BoundSocket, InheritedSockets, SocketError, bind, inherited};
 pub use self::socket_watch::POLL_INTERVAL as SOCKET_RETRY;
 pub use self::types::{
-    ConfigRejection, Counts, EventView, Health, LifeBasis, ListParams, Order, ReauthView, Reloaded,
-    Reloading, ServerView, TokenDetail, TokenPage, TokenView,
+    ConfigRejection, Counts, EventView, Health, ListParams, Order, ReauthView, Reloaded, Reloading,
+    ServerView, TokenDetail, TokenPage, TokenView,
 };
+pub use summary::LifeBasis;
 
 use self::dashboard::Snapshot;
 use crate::lifecycle::OperatorRequest;

@@ -8,7 +8,6 @@ mod sentence;
 use serde::{Deserialize, Serialize};
 
 use self::sentence::Sentence;
-use super::types::LifeBasis;
 use crate::lifecycle::State;
 
 /// A sentence, or a few of them.
@@ -132,6 +131,18 @@ pub struct OutageFacts {
     pub reason: Option<String>,
     /// Number of its tokens.
     pub tokens: usize,
+}
+
+/// What the remaining life of a token is based on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LifeBasis {
+    /// The server reported it.
+    #[default]
+    Reported,
+    /// The API reports no life: it is assumed.
+    Assumed,
+    /// The server reported that the token does not expire.
+    Endless,
 }
 
 /// What the sentence about one token is made of.

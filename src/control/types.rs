@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::summary::Summary;
+use super::summary::{LifeBasis, Summary};
 use crate::clock;
 
 /// Number of tokens in each state.
@@ -76,18 +76,6 @@ impl TokenView {
             (false, false) => LifeBasis::Reported,
         }
     }
-}
-
-/// What the remaining life of a token is based on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LifeBasis {
-    /// The server reported it.
-    #[default]
-    Reported,
-    /// The API reports no life: it is assumed.
-    Assumed,
-    /// The server reported that the token does not expire.
-    Endless,
 }
 
 /// One page of tokens.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGCHLD, SIGHUP};
 use tokio::task::yield_now;
+use tokio::time::sleep;
 
 use super::companions::CompanionEvent;
 use super::config::{ConfigEvent, maintenance_windows};
@@ -21,7 +22,7 @@ use super::error::{DaemonError, system};
 use super::inventories::InventoryEvent;
 use super::notify::DeliveryEnd;
 use super::service_manager;
-use super::shutdown::{self, Revoked};
+use super::shutdown::{self, GRACE, Revoked};
 use super::tasks::{Completion, TaskEnd, remove_stale_temporary_files};
 use super::tokens::{ServerHandle, SourceRead, names_of};
 use super::{Daemon, notices};
@@ -31,6 +32,7 @@ use crate::lifecycle::{Action, CheckResult, Method, Notice};
 use crate::process;
 use crate::scheduler::{SchedulerOutput, ServerNotice, Ticket, TokenId};
 use crate::store::StoreReport;
+use crate::systemd;
 use crate::time::Moment;
 use crate::token_source;
 
@@ -54,7 +56,7 @@ const FIRST_WRITES: Duration = Duration::from_secs(2);
 
 /// What the loop waits for.
 #[derive(Debug)]
-pub(super) enum Event {
+enum Event {
     /// A signal; `None` if no more can come.
     Signal(Option<i32>),
     /// The caller wants the loop to end.
@@ -75,7 +77,7 @@ pub(super) enum Event {
 
 /// Whether the loop continues after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flow {
+enum Flow {
     Continue,
     Stop,
 }
@@ -122,7 +124,7 @@ impl Daemon {
     }
 
     /// Waits for the next event.
-    pub(super) async fn next_event(
+    async fn next_event(
         &mut self,
         timer: &mut Timer,
         until: impl Future<Output = ()>,
@@ -158,7 +160,7 @@ impl Daemon {
     }
 
     /// Handles an event.
-    pub(super) fn handle_event(&mut self, event: Event) -> Flow {
+    fn handle_event(&mut self, event: Event) -> Flow {
         let Self { tokens, inventories, config, metrics, .. } = self;
         match event {
             Event::Signal(Some(SIGHUP)) => {
@@ -193,7 +195,7 @@ impl Daemon {
     }
 
     /// Does what is due, and executes the actions.
-    pub(super) fn begin_turn(&mut self) {
+    fn begin_turn(&mut self) {
         let now = clock::now();
         let Self { tokens, tasks, config, control, restore, .. } = self;
         maintenance_windows::close(tokens, now);
@@ -255,7 +257,7 @@ impl Daemon {
 
     /// Executes the pending actions: the only place where tasks for them are started. Each action
     /// is started, or cancelled if it cannot be.
-    pub(super) fn execute_actions(&mut self) {
+    fn execute_actions(&mut self) {
         for companion in self.tokens.take_changed_companions() {
             self.tasks.check_companion(companion);
         }
@@ -428,6 +430,76 @@ impl Daemon {
             inventories.log_changes(tokens);
         }
         tokens.on_checked(ticket, answer);
+    }
+
+    /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
+    /// with a short life would not survive a pause of that length.
+    async fn shut_down(mut self, mut timer: Timer) {
+        let Self { tokens, tasks, inventories, config, revocations, .. } = &mut self;
+        tokens.log.event(EventName::DaemonStopping, "stopping", Fields::default());
+        service_manager::report_error(systemd::stopping(), &mut tokens.log);
+        let longest = shutdown::LONGEST + Duration::from_secs(1);
+        service_manager::report_error(systemd::extend_timeout(longest), &mut tokens.log);
+        config.stop();
+        tokens.scheduler.stop_reauth();
+        for write in tokens.take_file_writes(Moment::NEVER) {
+            tasks.write_file(write, true);
+        }
+        for write in tokens.take_env_file_writes(Moment::NEVER) {
+            tasks.write_env_file(write);
+        }
+        tokens.companions.stop();
+        inventories.stop(tokens);
+        tokens.scheduler.flush_pending_writes(clock::now());
+        revocations.begin(tokens);
+        let mut ends_early = !tokens.companions.is_empty();
+        let (mut last_rotation, mut deadline) =
+            (pin!(sleep(shutdown::LAST_ROTATION)), pin!(sleep(GRACE)));
+        let mut is_closed = false;
+        loop {
+            self.begin_turn();
+            // While events are delivered, checks continue too.
+            if !is_closed && self.has_finished() {
+                is_closed = true;
+                self.end_checks().await;
+            }
+            if is_closed && self.has_finished() && self.tasks.has_no_renewals() {
+                break;
+            }
+            let end = if ends_early { last_rotation.as_mut() } else { deadline.as_mut() };
+            let Ok(event) = self.next_event(&mut timer, end).await else { break };
+            if matches!(event, Event::Stop) && std::mem::take(&mut ends_early) {
+                if !std::mem::replace(&mut is_closed, true) {
+                    self.end_checks().await;
+                }
+            } else if self.handle_event(event) == Flow::Stop {
+                break;
+            }
+        }
+        self.tokens.scheduler.stop_admitting();
+        self.tasks.abort_all().await;
+        self.notifier.stop(clock::now(), &self.metrics, &mut self.tokens.log).await;
+        shutdown::close_store(&mut self.tokens).await;
+        self.tokens.log.event(EventName::DaemonStopped, "stopped", Fields::default());
+    }
+
+    /// Whether nothing that must not be lost is under way, renewals aside.
+    fn has_finished(&self) -> bool {
+        self.tasks.has_finished()
+            && self.revocations.are_complete()
+            && self.notifier.is_idle(&self.tokens.log)
+            && !self.tokens.scheduler.has_unpersisted_candidates()
+    }
+
+    /// Ends all checks. Only renewal requests in flight, and the last attempt to store values that
+    /// could not be stored, are still waited for.
+    async fn end_checks(&mut self) {
+        self.tokens.scheduler.stop_admitting();
+        for ticket in self.tasks.abort_checks().await {
+            self.tokens.cancel(ticket);
+        }
+        self.tokens.scheduler.flush_pending_writes(clock::now());
+        self.execute_actions();
     }
 }
 

@@ -12,17 +12,14 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::main_loop::{Event, Flow};
+use super::notices;
 use super::tokens::{ServerHandle, Tokens};
-use super::{Daemon, notices, service_manager};
-use crate::clock::{self, Timer};
+use crate::clock;
 use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::Validity;
 use crate::outcome::CallError;
 use crate::scheduler::ServerId;
 use crate::secret::TokenValue;
-use crate::systemd;
-use crate::time::Moment;
 
 /// How long after a signal to stop the daemon waits for what must not be lost: a value that
 /// is being obtained, renewed or written. Well within the unit's `TimeoutStopSec`.
@@ -39,81 +36,10 @@ pub(crate) const LONGEST: Duration = GRACE.saturating_add(LAST_WRITE);
 
 /// How long checks may continue if they can spend refresh tokens: a renewal that is in flight at the
 /// end of the grace period loses its session.
-const LAST_ROTATION: Duration = Duration::from_secs(GRACE.as_secs() / 2);
+pub(super) const LAST_ROTATION: Duration = Duration::from_secs(GRACE.as_secs() / 2);
 
 /// The results of revoking the tokens of one server, by name.
 pub(crate) type Revoked = Vec<(Box<str>, Result<(), CallError>)>;
-
-impl Daemon {
-    /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
-    /// with a short life would not survive a pause of that length.
-    pub(super) async fn shut_down(mut self, mut timer: Timer) {
-        let Self { tokens, tasks, inventories, config, revocations, .. } = &mut self;
-        tokens.log.event(EventName::DaemonStopping, "stopping", Fields::default());
-        service_manager::report_error(systemd::stopping(), &mut tokens.log);
-        let longest = LONGEST + Duration::from_secs(1);
-        service_manager::report_error(systemd::extend_timeout(longest), &mut tokens.log);
-        config.stop();
-        tokens.scheduler.stop_reauth();
-        for write in tokens.take_file_writes(Moment::NEVER) {
-            tasks.write_file(write, true);
-        }
-        for write in tokens.take_env_file_writes(Moment::NEVER) {
-            tasks.write_env_file(write);
-        }
-        tokens.companions.stop();
-        inventories.stop(tokens);
-        tokens.scheduler.flush_pending_writes(clock::now());
-        revocations.begin(tokens);
-        let mut ends_early = !tokens.companions.is_empty();
-        let (mut last_rotation, mut deadline) = (pin!(sleep(LAST_ROTATION)), pin!(sleep(GRACE)));
-        let mut is_closed = false;
-        loop {
-            self.begin_turn();
-            // While events are delivered, checks continue too.
-            if !is_closed && self.has_finished() {
-                is_closed = true;
-                self.end_checks().await;
-            }
-            if is_closed && self.has_finished() && self.tasks.has_no_renewals() {
-                break;
-            }
-            let end = if ends_early { last_rotation.as_mut() } else { deadline.as_mut() };
-            let Ok(event) = self.next_event(&mut timer, end).await else { break };
-            if matches!(event, Event::Stop) && std::mem::take(&mut ends_early) {
-                if !std::mem::replace(&mut is_closed, true) {
-                    self.end_checks().await;
-                }
-            } else if self.handle_event(event) == Flow::Stop {
-                break;
-            }
-        }
-        self.tokens.scheduler.stop_admitting();
-        self.tasks.abort_all().await;
-        self.notifier.stop(clock::now(), &self.metrics, &mut self.tokens.log).await;
-        close_store(&mut self.tokens).await;
-        self.tokens.log.event(EventName::DaemonStopped, "stopped", Fields::default());
-    }
-
-    /// Whether nothing that must not be lost is under way, renewals aside.
-    fn has_finished(&self) -> bool {
-        self.tasks.has_finished()
-            && self.revocations.are_complete()
-            && self.notifier.is_idle(&self.tokens.log)
-            && !self.tokens.scheduler.has_unpersisted_candidates()
-    }
-
-    /// Ends all checks. Only renewal requests in flight, and the last attempt to store values that
-    /// could not be stored, are still waited for.
-    async fn end_checks(&mut self) {
-        self.tokens.scheduler.stop_admitting();
-        for ticket in self.tasks.abort_checks().await {
-            self.tokens.cancel(ticket);
-        }
-        self.tokens.scheduler.flush_pending_writes(clock::now());
-        self.execute_actions();
-    }
-}
 
 /// The revocations that are running: one task for each server.
 #[derive(Debug, Default)]
@@ -183,7 +109,7 @@ pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens) {
 
 /// Writes what is left to the state database, if the disk takes it in time. That includes refresh
 /// tokens that could not be stored before; what cannot be written now is lost.
-async fn close_store(tokens: &mut Tokens) {
+pub(super) async fn close_store(tokens: &mut Tokens) {
     let refresh_tokens = tokens.companions.save_all();
     if let Some(writer) = tokens.recorder.take_writer()
         && let Ok(Err(error)) = timeout(LAST_WRITE, writer.close()).await

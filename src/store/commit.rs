@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use rusqlite::{Error, params};
 
-use super::companion::CompanionRow;
 use super::database::{Database, LifeLog};
-use super::model::{ClockReading, Counter, CounterKey, StoredValue, WriteContext};
+use super::model::{ClockReading, CompanionRow, Counter, CounterKey, StoredValue, WriteContext};
 use super::rows::{KIND_REAUTH, KIND_TOKEN, header_mac, renewal_method_mac, value_mac};
 use crate::secret::TokenValue;
 

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::commit::WriteBatch;
 use super::database::Database;
+use super::model::{CompanionRow, StoredCompanion};
 use super::rows::scan;
 use super::writer_thread::{BATCH_DELAY, StoreReport, WriteQueue, WriteReceipt};
 use crate::secret::TokenValue;
@@ -29,19 +30,6 @@ const TABLE: &str = "
 ";
 
 pub(super) const SELECT: &str = "SELECT name, tag, value, replaces, until_ms FROM companion";
-
-/// A refresh token that is not in its source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredCompanion {
-    /// The refresh token. `None`: there is none, and what the row replaces must not be sent.
-    pub value: Option<TokenValue>,
-    /// What the source contained at that time, if anything.
-    pub replaces: Option<TokenValue>,
-}
-
-/// A row to write: the refresh token, and until when it is kept if its token was removed, in
-/// milliseconds since 1970.
-pub(super) type CompanionRow = (StoredCompanion, Option<i64>);
 
 /// Writes refresh tokens to the state database. Clones write to the same one.
 #[derive(Clone)]

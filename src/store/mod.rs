@@ -41,9 +41,9 @@ mod writer_thread;
 #[cfg(test)]
 mod tests;
 
-pub use companion::{CompanionWriter, StoredCompanion};
+pub use companion::CompanionWriter;
 pub use encoding::{LifeBatch, StoredLife};
-pub use model::{Counter, CounterKey, StoredValue};
+pub use model::{Counter, CounterKey, StoredCompanion, StoredValue};
 pub use open::Store;
 pub use writer::Writer;
 pub use writer_thread::{StoreReport, WriteReceipt};

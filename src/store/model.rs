@@ -14,6 +14,19 @@ pub struct StoredValue {
     pub replaces: Option<TokenValue>,
 }
 
+/// A refresh token that is not in its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCompanion {
+    /// The refresh token. `None`: there is none, and what the row replaces must not be sent.
+    pub value: Option<TokenValue>,
+    /// What the source contained at that time, if anything.
+    pub replaces: Option<TokenValue>,
+}
+
+/// A row to write: the refresh token, and until when it is kept if its token was removed, in
+/// milliseconds since 1970.
+pub(super) type CompanionRow = (StoredCompanion, Option<i64>);
+
 /// What is counted, by name in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CounterKey {

@@ -3,10 +3,9 @@
 use rusqlite::{Error, Row};
 
 use super::commit::WriteBatch;
-use super::companion::StoredCompanion;
 use super::database::{Database, fault, is_damage};
 use super::encoding::StoredLife;
-use super::model::{Counter, CounterKey, StoredValue};
+use super::model::{Counter, CounterKey, StoredCompanion, StoredValue};
 use super::open::Store;
 use super::rows::{
     SELECT_COUNTERS, SELECT_LIVES, SELECT_VALUES, counter_in, life_batch_in, renewal_method_mac,

@@ -42,7 +42,7 @@ static APIS: LazyLock<Vec<ProfileApi>> = LazyLock::new(|| {
 /// # Panics
 ///
 /// If a property does not hold.
-pub(in crate::api) fn response(input: &[u8]) {
+pub fn response(input: &[u8]) {
     let (line, rest) = split(input, b"\n");
     let (name, status) = split(line, b" ");
     let name = str::from_utf8(name).unwrap_or_default();

@@ -1,7 +1,6 @@
 //! The wording of the sentences.
 
-use super::{Concern, Facts, OutageFacts, Part, TokenFacts, ValueOrigin, When};
-use crate::control::LifeBasis;
+use super::{Concern, Facts, LifeBasis, OutageFacts, Part, TokenFacts, ValueOrigin, When};
 use crate::lifecycle::State;
 use crate::text::group_digits;
 

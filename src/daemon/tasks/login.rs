@@ -7,7 +7,6 @@ use secrecy::SecretString;
 
 use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::companion::CompanionAccess;
-use super::reauth::failed_login;
 use crate::api::{LoginError, LoginErrorKind, NewSession};
 use crate::daemon::companions::{CompanionEvent, CompanionReport};
 use crate::daemon::tokens::{ReauthOutput, ServerClient};
@@ -44,7 +43,7 @@ pub(super) async fn log_in(
         Ok(client) => client,
         Err(fault) => {
             let error = LoginError { kind: LoginErrorKind::Unavailable, fault };
-            return (ReauthOutput::Failed(failed_login(error)), None);
+            return (ReauthOutput::Failed(failed(error)), None);
         }
     };
     let mut held = None;
@@ -57,7 +56,7 @@ pub(super) async fn log_in(
     let session = client.login_with(&parameters, minutes, timeout).await;
     let NewSession { value, refresh, refresh_error } = match session {
         Ok(session) => session,
-        Err(error) => return (ReauthOutput::Failed(failed_login(error)), None),
+        Err(error) => return (ReauthOutput::Failed(failed(error)), None),
     };
     let mut report = None;
     if let (Some(access), Some(mut held)) = (access, held) {
@@ -92,4 +91,22 @@ async fn read_parameters(
     };
     let hangs = || Err("`with` cannot be read because the disk does not respond".to_owned());
     with_disk_timeout(blocking_among(&DISK, read_all)).await.unwrap_or_else(hangs)
+}
+
+/// A failed login, as the error of an attempt.
+pub(super) fn failed(LoginError { kind, fault }: LoginError) -> ReauthError {
+    ReauthError {
+        status: fault.status,
+        error: fault.error,
+        exit_status: None,
+        unavailable: kind == LoginErrorKind::Unavailable && !fault.local,
+        inconclusive: kind.is_inconclusive(),
+        retry_after: match kind {
+            LoginErrorKind::Throttled { retry_after } => Some(retry_after),
+            LoginErrorKind::Refused
+            | LoginErrorKind::Misconfigured
+            | LoginErrorKind::Useless
+            | LoginErrorKind::Unavailable => None,
+        },
+    }
 }

@@ -183,23 +183,6 @@ async fn log_in(
     };
     match result {
         Ok(value) => ReauthOutput::NewValue(value),
-        Err(fault) => ReauthOutput::Failed(failed_login(fault)),
-    }
-}
-
-pub(super) fn failed_login(LoginError { kind, fault }: LoginError) -> ReauthError {
-    ReauthError {
-        status: fault.status,
-        error: fault.error,
-        exit_status: None,
-        unavailable: kind == LoginErrorKind::Unavailable && !fault.local,
-        inconclusive: kind.is_inconclusive(),
-        retry_after: match kind {
-            LoginErrorKind::Throttled { retry_after } => Some(retry_after),
-            LoginErrorKind::Refused
-            | LoginErrorKind::Misconfigured
-            | LoginErrorKind::Useless
-            | LoginErrorKind::Unavailable => None,
-        },
+        Err(fault) => ReauthOutput::Failed(login::failed(fault)),
     }
 }
