@@ -9,8 +9,8 @@ use crate::support::{
 /// How long it is watched.
 const WATCHED: std::time::Duration = seconds(30);
 
-/// Context switches in that time at the most: 10 a minute is the promise for wake-ups, and each
-/// can be two switches where another thread takes the processor at once.
+/// Context switches in that time at the most: 10 a minute is the promise for wake-ups, and one can
+/// be two switches if it waits for a lock.
 const MOST: u64 = 10;
 
 /// A stage with three tokens of half an hour: one in a folder of its own, one behind a link, and

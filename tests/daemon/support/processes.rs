@@ -38,8 +38,8 @@ fn entries(pid: u32, folder: &str) -> usize {
     fs::read_dir(format!("/proc/{pid}/{folder}")).expect("a running process").count()
 }
 
-/// The context switches of all threads of a process so far, wanted and unwanted ones: each
-/// wake-up of a thread is at least one.
+/// The voluntary context switches of all threads of a process so far: each wake-up of a thread ends
+/// in one. The others only show that other processes want the processor.
 pub(crate) fn context_switches(pid: u32) -> u64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
     let statuses = threads.filter_map(|thread| {
@@ -47,7 +47,7 @@ pub(crate) fn context_switches(pid: u32) -> u64 {
         fs::read_to_string(thread.ok()?.path().join("status")).ok()
     });
     let switches = |status: String| {
-        let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
+        let counts = status.lines().filter(|line| line.starts_with("voluntary_ctxt_switches"));
         let counts = counts.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
         counts.sum::<u64>()
     };
