@@ -123,6 +123,9 @@ impl World {
         let held = there.slots[slot as usize];
         let current =
             counts && (held == Some(session) || held.is_none() && there.nothing == Some(session));
+        // The daemon also takes a value from a server that was renamed meanwhile. Here the next renewal
+        // replaces it.
+        let replaced = replaced.filter(|_| current || refresh.is_none());
         let reading = match (&outcome, end) {
             (Outcome::Alive { remaining }, Some(end)) => Some(Heard {
                 session: replaced.unwrap_or(session),
@@ -133,7 +136,7 @@ impl World {
             _ => None,
         };
         if expected {
-            if let Some(replaced) = replaced.filter(|_| current || refresh.is_none()) {
+            if let Some(replaced) = replaced {
                 self.subjects[subject].slots[slot as usize] = Some(replaced);
             }
             if current {
