@@ -315,8 +315,7 @@ pub(super) fn is_schema_name(name: &str) -> bool {
         || of_profiles.any(|key| key.name == name)
 }
 
-/// Whether `name` is a key of profiles whose value is a place or a word, so that nobody expects a
-/// secret there.
+/// Whether `name` is a key of profiles whose value is a place or a word, and not a secret.
 pub(super) fn is_harmless_in_profiles(name: &str) -> bool {
     ["assume", "at", "endless", "life", "means", "once", "status", "unit", "without"]
         .contains(&name)

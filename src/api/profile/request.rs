@@ -109,7 +109,7 @@ impl Exchange<'_> {
         text.ok_or_else(|| self.without_value(template.placeholders().collect()))
     }
 
-    /// The error of a text of which one of the `placeholders` has no value.
+    /// The error of a text with `placeholders`, one of which has no value.
     fn without_value(&self, placeholders: Vec<&Placeholder>) -> ResponseError {
         let server = self.context.server;
         let missing = placeholders.into_iter().find(|name| self.values.get(name).is_none());
