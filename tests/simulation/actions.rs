@@ -11,7 +11,7 @@ use crate::families::Refresh;
 use crate::faults::Weather;
 use crate::hooks::Brought;
 use crate::invariants::{Invariant, Violation};
-use crate::subject::{Errand, Flight};
+use crate::subject::{Flight, Task};
 use crate::watching::Heard;
 use crate::world::{Happening, World};
 
@@ -65,7 +65,7 @@ impl World {
             return Ok(());
         };
         let server = self.subjects[subject].server;
-        let (errand, acts_at, ends_at) = match action {
+        let (task, acts_at, ends_at) = match action {
             Action::Check { method, slot, timeout, connection } => {
                 let rotates = method == Method::Renew && self.subjects[subject].policy.rotates;
                 let session = match self.subjects[subject].slots[slot as usize] {
@@ -86,8 +86,8 @@ impl World {
                     if rotates { Some(self.spend(subject, starts, &fate)?) } else { None };
                 let (acts_at, ends_at) = (fate.acts_at, fate.ends_at);
                 let reply = None;
-                let errand = Errand::Ask { method, slot, session, fate, used, reply, refresh };
-                (errand, acts_at, ends_at)
+                let task = Task::Ask { method, slot, session, fate, used, reply, refresh };
+                (task, acts_at, ends_at)
             }
             Action::Reauth { .. } => {
                 self.tally.logins += 1;
@@ -100,7 +100,7 @@ impl World {
                     return Ok(());
                 };
                 let takes = self.chance.between(1, SLOWEST_WRITE);
-                (Errand::Store { session }, None, self.now + takes)
+                (Task::Store { session }, None, self.now + takes)
             }
         };
         let events = 1 + u8::from(acts_at.is_some());
@@ -108,7 +108,7 @@ impl World {
         let way = self.subjects[subject].way.filter(|_| matches!(action, Action::Reauth { .. }));
         let reauth_id = way.map(|way| self.way_ids[way]);
         let flight =
-            Flight { run, ticket, subject, server, server_id, reauth_id, since, errand, events };
+            Flight { run, ticket, subject, server, server_id, reauth_id, since, task, events };
         self.watch.permits.started(&flight);
         let flight = self.add_flight(flight);
         self.watch_start(subject, flight, action)?;
@@ -119,7 +119,7 @@ impl World {
         Ok(())
     }
 
-    fn start_login(&mut self, subject: usize) -> (Errand, Option<Ms>, Ms) {
+    fn start_login(&mut self, subject: usize) -> (Task, Option<Ms>, Ms) {
         let way = self.subjects[subject].way.unwrap_or(0);
         let is_down = self.now < self.logins_down_until[way];
         match self.route_of(subject) {
@@ -127,7 +127,7 @@ impl World {
                 let fate = self.login_fate(subject);
                 let fate = if is_down { login_unavailable(fate.ends_at) } else { fate };
                 let (acts_at, ends_at) = (fate.acts_at, fate.ends_at);
-                (Errand::LogIn { fate, session: None }, acts_at, ends_at)
+                (Task::LogIn { fate, session: None }, acts_at, ends_at)
             }
             ReauthRoute::Hook => {
                 let server = &mut self.servers[self.subjects[subject].server];
@@ -135,7 +135,7 @@ impl World {
                 let hangs = self.now < self.hooks_hang_until[way];
                 let chance = &mut self.hook_chance;
                 let (brought, takes) = Brought::draw(chance, is_well, hangs, is_down);
-                (Errand::Hook { brought, way }, None, self.now + takes)
+                (Task::Hook { brought, way }, None, self.now + takes)
             }
         }
     }
@@ -210,8 +210,8 @@ impl World {
         let Some(flight) = self.flights[index].as_mut() else { return };
         let whose = &self.subjects[flight.subject];
         let server = &mut self.servers[flight.server];
-        match &mut flight.errand {
-            Errand::Ask { method, session, reply, .. } => {
+        match &mut flight.task {
+            Task::Ask { method, session, reply, .. } => {
                 let (session, end_before) = (*session, self.sessions[*session].end(server));
                 let answer = server.serve(&mut self.sessions, session, *method, self.now);
                 let (extended, renewed) = (answer.extended, answer.replaced.unwrap_or(session));
@@ -224,11 +224,11 @@ impl World {
                     self.watch_renewed(renewed, end_before);
                 }
             }
-            Errand::LogIn { session, .. } => {
+            Task::LogIn { session, .. } => {
                 self.sessions.push(server.log_in(flight.server, whose.life, 0, self.now));
                 *session = Some(self.sessions.len() - 1);
             }
-            Errand::Hook { .. } | Errand::Store { .. } => {}
+            Task::Hook { .. } | Task::Store { .. } => {}
         }
         self.land(index);
     }
@@ -240,8 +240,8 @@ impl World {
 
 /// The value and the refresh token of a request that spends one.
 pub(crate) fn refresh_of(flight: &Flight) -> Option<(SessionId, Option<Refresh>)> {
-    match &flight.errand {
-        Errand::Ask { session, refresh, .. } => refresh.map(|refresh| (*session, refresh)),
-        Errand::LogIn { .. } | Errand::Hook { .. } | Errand::Store { .. } => None,
+    match &flight.task {
+        Task::Ask { session, refresh, .. } => refresh.map(|refresh| (*session, refresh)),
+        Task::LogIn { .. } | Task::Hook { .. } | Task::Store { .. } => None,
     }
 }

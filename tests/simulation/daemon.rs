@@ -16,7 +16,7 @@ use crate::connections::Used;
 use crate::families::Refresh;
 use crate::hooks::{Brought, weigh};
 use crate::invariants::Violation;
-use crate::subject::{Errand, Flight};
+use crate::subject::{Flight, Task};
 use crate::watching::Heard;
 use crate::world::World;
 
@@ -29,35 +29,35 @@ impl World {
         // What a server still has to do for it comes after its end: it was given up.
         let Some(flight) = self.flights[index].clone() else { return Ok(()) };
         self.land(index);
-        let Flight { run, ticket, subject, since, errand, server, server_id, .. } = flight.clone();
+        let Flight { run, ticket, subject, since, task, server, server_id, .. } = flight.clone();
         let here = run == self.run && self.scheduler.is_some();
         // Winding down, the daemon lets go of the queries that were under way.
         let aborted = self.stopping.is_some_and(|began| since < began)
-            && matches!(errand, Errand::Ask { method: Method::Query, .. });
+            && matches!(task, Task::Ask { method: Method::Query, .. });
         if !here || aborted {
             return Ok(());
         }
         self.watch.permits.ended(&flight);
-        if let Errand::Hook { way, .. } = &errand {
+        if let Task::Hook { way, .. } = &task {
             self.watch.slots.ended(*way);
         }
         let current = self.server_ids[server] == server_id;
-        let at_server = errand.is_at_server() && current;
+        let at_server = task.is_at_server() && current;
         self.watch_end(subject, index, at_server.then_some(server));
-        match errand {
-            Errand::Ask { method, slot, session, fate, used, reply, refresh } => {
+        match task {
+            Task::Ask { method, slot, session, fate, used, reply, refresh } => {
                 let asked = (method, slot, session, used, refresh);
                 let at = (server, current);
                 self.answered(ticket, (subject, since), at, asked, &fate, reply)
             }
-            Errand::LogIn { fate, session } => {
+            Task::LogIn { fate, session } => {
                 let end = match (fate.instead, session) {
                     (None, Some(_)) => weigh(Brought::Fresh, session, None),
                     (instead, _) => ReauthOutcome::Failed(refused(instead)),
                 };
                 self.logged_in(ticket, subject, since, (server, at_server), end, session)
             }
-            Errand::Hook { brought, .. } => {
+            Task::Hook { brought, .. } => {
                 let usual = self.subjects[subject].life;
                 let life = brought.life(usual, &mut self.hook_chance);
                 let session = life.map(|life| self.new_session(subject, usual, usual - life));
@@ -65,7 +65,7 @@ impl World {
                 let end = weigh(brought, session, old);
                 self.logged_in(ticket, subject, since, (server, false), end, session)
             }
-            Errand::Store { session } => self.stored(ticket, subject, session),
+            Task::Store { session } => self.stored(ticket, subject, session),
         }
     }
 

@@ -51,7 +51,7 @@ pub(crate) struct Subject {
     pub(crate) unconfirmed: bool,
 }
 
-impl Errand {
+impl Task {
     /// Whether it has a permit of its server's gate.
     pub(crate) fn is_at_server(&self) -> bool {
         matches!(self, Self::Ask { .. } | Self::LogIn { .. })
@@ -61,7 +61,7 @@ impl Errand {
 impl Flight {
     /// The server has answered a request with this refresh token.
     pub(crate) fn set_reply(&mut self, sent: Refresh, answered: Reply) {
-        if let Errand::Ask { reply, refresh, .. } = &mut self.errand {
+        if let Task::Ask { reply, refresh, .. } = &mut self.task {
             *reply = Some(answered);
             *refresh = Some(Some(sent));
         }
@@ -92,14 +92,14 @@ pub(crate) struct Flight {
     /// The method that it is an attempt of.
     pub(crate) reauth_id: Option<ReauthId>,
     pub(crate) since: Ms,
-    pub(crate) errand: Errand,
+    pub(crate) task: Task,
     /// How many events are still to come for it.
     pub(crate) events: u8,
 }
 
 #[derive(Debug, Clone)]
 #[expect(clippy::option_option, reason = "none is sent, one that is known, or one that is not yet")]
-pub(crate) enum Errand {
+pub(crate) enum Task {
     Ask {
         method: Method,
         slot: Slot,

@@ -8,7 +8,7 @@ use tokenkeep::scheduler::{ReauthId, Scheduler, ServerId};
 
 use super::{Invariant, Violation};
 use crate::chance::Ms;
-use crate::subject::{Errand, Flight};
+use crate::subject::{Flight, Task};
 
 /// The books of actions in flight.
 #[derive(Debug, Default)]
@@ -26,25 +26,25 @@ impl Permits {
     pub(crate) fn started(&mut self, flight: &Flight) {
         self.handed_out += 1;
         self.in_flight += 1;
-        if flight.errand.is_at_server() {
+        if flight.task.is_at_server() {
             *self.at_servers.entry(flight.server_id).or_default() += 1;
         }
-        if let (Some(reauth), Errand::Hook { .. }) = (flight.reauth_id, &flight.errand) {
+        if let (Some(reauth), Task::Hook { .. }) = (flight.reauth_id, &flight.task) {
             *self.by_reauths.entry(reauth).or_default() += 1;
         }
-        self.hooks += u32::from(matches!(flight.errand, Errand::Hook { .. }));
+        self.hooks += u32::from(matches!(flight.task, Task::Hook { .. }));
     }
 
     pub(crate) fn ended(&mut self, flight: &Flight) {
         self.completed += 1;
         self.in_flight -= 1;
-        if flight.errand.is_at_server() {
+        if flight.task.is_at_server() {
             give_back(&mut self.at_servers, &flight.server_id);
         }
-        if let (Some(reauth), Errand::Hook { .. }) = (flight.reauth_id, &flight.errand) {
+        if let (Some(reauth), Task::Hook { .. }) = (flight.reauth_id, &flight.task) {
             give_back(&mut self.by_reauths, &reauth);
         }
-        self.hooks -= u32::from(matches!(flight.errand, Errand::Hook { .. }));
+        self.hooks -= u32::from(matches!(flight.task, Task::Hook { .. }));
     }
 
     /// An action was handed out that cannot begin.
