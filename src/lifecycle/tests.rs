@@ -4,6 +4,7 @@ mod check_result;
 mod compact;
 mod early;
 mod endings;
+mod held_renewal;
 mod nothing_left;
 mod operator_request;
 mod persist;
