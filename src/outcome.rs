@@ -98,3 +98,31 @@ impl CallError {
         Self { detail: Some(detail.into()), ..self }
     }
 }
+
+/// Shorthands for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{CallError, Outcome};
+
+    pub(crate) fn kind(outcome: &Outcome) -> &'static str {
+        match outcome {
+            Outcome::Alive { .. } => "alive",
+            Outcome::Expired(_) => "expired",
+            Outcome::Rejected(_) => "rejected",
+            Outcome::Throttled { .. } => "throttled",
+            Outcome::Misconfigured(_) => "misconfigured",
+            Outcome::Unavailable(_) => "unavailable",
+        }
+    }
+
+    pub(crate) fn fault(outcome: Outcome) -> CallError {
+        match outcome {
+            Outcome::Alive { .. } => panic!("alive"),
+            Outcome::Throttled { fault, .. }
+            | Outcome::Expired(fault)
+            | Outcome::Rejected(fault)
+            | Outcome::Misconfigured(fault)
+            | Outcome::Unavailable(fault) => fault,
+        }
+    }
+}

@@ -36,6 +36,21 @@ pub(super) struct RawResponse {
 }
 
 impl RawResponse {
+    /// A response with this status and body, and without anything else.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn plain(status: u16, body: Body) -> Self {
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            answered: std::time::SystemTime::UNIX_EPOCH,
+            pause: None,
+            quota_reset: None,
+            encoding: None,
+            certificate: ClientCertificateState::NotAskedFor,
+            body,
+        }
+    }
+
     /// The pause that the server asks for if the response has this status.
     pub(super) fn pause(&self, status: u16) -> Option<Duration> {
         self.pause.or(self.quota_reset.filter(|_| status == 429))

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::super::endpoint::Endpoint;
 use super::super::profile::sarus;
 use super::*;
+use crate::outcome::testing::{fault, kind};
 
 const SECRET: &str = "s3cret+token";
 
@@ -13,18 +14,7 @@ fn context(endpoint: Endpoint) -> RequestContext<'static> {
 }
 
 fn response(status: u16, body: impl ToString) -> RawResponse {
-    let body = Body::Whole(body.to_string().into());
-    let certificate = ClientCertificateState::NotAskedFor;
-    RawResponse {
-        status,
-        headers: HeaderMap::new(),
-        answered: SystemTime::UNIX_EPOCH,
-        pause: None,
-        quota_reset: None,
-        encoding: None,
-        certificate,
-        body,
-    }
+    RawResponse::plain(status, Body::Whole(body.to_string().into()))
 }
 
 /// Reads a response by the native interpreter, and asserts that the profile `sarus` agrees.
@@ -66,28 +56,6 @@ fn revoked(result: serde_json::Value) -> Result<(), CallError> {
     let by_profile = sarus::revoke(SECRET, &response);
     assert_eq!(by_profile.is_ok(), revoked.is_ok(), "{by_profile:?} {revoked:?}");
     revoked
-}
-
-fn kind(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Alive { .. } => "alive",
-        Outcome::Expired(_) => "expired",
-        Outcome::Rejected(_) => "rejected",
-        Outcome::Throttled { .. } => "throttled",
-        Outcome::Misconfigured(_) => "misconfigured",
-        Outcome::Unavailable(_) => "unavailable",
-    }
-}
-
-fn fault(outcome: Outcome) -> CallError {
-    match outcome {
-        Outcome::Alive { .. } => panic!("alive"),
-        Outcome::Throttled { fault, .. }
-        | Outcome::Expired(fault)
-        | Outcome::Rejected(fault)
-        | Outcome::Misconfigured(fault)
-        | Outcome::Unavailable(fault) => fault,
-    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use hyper::body::Bytes;
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::context::{ClientCertificateState, RequestContext};
+use super::context::RequestContext;
 use super::endpoint::Endpoint;
 use super::envelope::{self, ApiError, Envelope, MAX_REMAINING_MS, Stated, field};
 use super::interpret::{self, Body, RawResponse};
@@ -48,7 +48,7 @@ pub fn envelope(body: &[u8]) {
     let errors = read.as_ref().map(|envelope| &*envelope.errors).unwrap_or_default();
     for status in STATUSES {
         let whole = Body::Whole(Bytes::copy_from_slice(body));
-        check_query(&answer(status, whole), errors, life);
+        check_query(&RawResponse::plain(status, whole), errors, life);
     }
     for status in [200, 410] {
         check_others(status, body, errors);
@@ -63,20 +63,6 @@ fn life_without_errors(envelope: &Envelope) -> Option<Duration> {
 
 fn asked(endpoint: Endpoint) -> RequestContext<'static> {
     RequestContext { server: "sarus", endpoint, profile: None, secrets: &[SECRET] }
-}
-
-fn answer(status: u16, body: Body) -> RawResponse {
-    let certificate = ClientCertificateState::NotAskedFor;
-    RawResponse {
-        status,
-        headers: HeaderMap::new(),
-        answered: SystemTime::UNIX_EPOCH,
-        pause: None,
-        quota_reset: None,
-        encoding: None,
-        certificate,
-        body,
-    }
 }
 
 fn check_query(answer: &RawResponse, errors: &[ApiError], life: Option<Duration>) {
@@ -143,7 +129,7 @@ fn check_outcome(status: u16, outcome: &Outcome, errors: &[ApiError]) {
 }
 
 fn check_others(status: u16, body: &[u8], errors: &[ApiError]) {
-    let answer = answer(status, Body::Whole(Bytes::copy_from_slice(body)));
+    let answer = RawResponse::plain(status, Body::Whole(Bytes::copy_from_slice(body)));
     let success = status == 200 && errors.is_empty();
     let sent = TokenValue::parse(SECRET).expect("a value");
     let renewed = interpret::renew(&asked(Endpoint::Renew), &answer, &sent);

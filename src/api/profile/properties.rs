@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use hyper::body::Bytes;
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::context::ClientCertificateState;
 use super::super::endpoint::Endpoint;
 use super::super::interpret::{Body, RawResponse};
 use super::super::properties::{check_fault, check_pause};
@@ -94,14 +93,11 @@ fn read(status: u16, lines: &[u8], body: &[u8]) -> RawResponse {
     let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_950_000);
     let answered = headers.get("date").and_then(retry_after::date).unwrap_or(noon);
     RawResponse {
-        status,
         answered,
         pause: retry_after::pause(&headers, answered),
         quota_reset: retry_after::quota_reset(&headers, answered),
         headers,
-        encoding: None,
-        certificate: ClientCertificateState::NotAskedFor,
-        body: Body::Whole(Bytes::copy_from_slice(body)),
+        ..RawResponse::plain(status, Body::Whole(Bytes::copy_from_slice(body)))
     }
 }
 

@@ -109,7 +109,7 @@ impl Exchange<'_> {
         text.ok_or_else(|| self.without_value(template.placeholders().collect()))
     }
 
-    /// The error of a text with `placeholders`, one of which has no value.
+    /// The error if one of the `placeholders` of a text has no value.
     fn without_value(&self, placeholders: Vec<&Placeholder>) -> ResponseError {
         let server = self.context.server;
         let missing = placeholders.into_iter().find(|name| self.values.get(name).is_none());

@@ -92,9 +92,10 @@ impl Tasks {
         let entry = registry.token(ticket.token)?;
         let server = &servers[entry.config().server];
         let client = server.client.clone();
+        let profile = server.settings.profile.as_deref();
         match action {
             Action::Check { method: Method::Renew, slot, timeout, connection }
-                if server.settings.profile.as_deref().is_some_and(spends_refresh_token) =>
+                if profile.is_some_and(Profile::renews_with_refresh_token) =>
             {
                 let is_unknown = scheduler.token(ticket.token).is_some_and(|token| {
                     slot != token.active_slot() || token.validity() == Validity::Unknown
@@ -107,11 +108,7 @@ impl Tasks {
                     access: companion.map(|it| CompanionAccess::new(it, locks)),
                     slot,
                     value: entry.value(slot).map(ValueRef::to_value),
-                    has_query: server
-                        .settings
-                        .profile
-                        .as_ref()
-                        .is_some_and(|it| it.query.is_some()),
+                    has_query: profile.is_some_and(|profile| profile.query.is_some()),
                     has_reauth: entry.config().reauth.is_some(),
                     is_unknown,
                     timeout: server.settings.timeout,
@@ -265,9 +262,4 @@ impl Tasks {
     pub(crate) fn actions(&self) -> usize {
         self.checks.actions() + self.renewals.actions() + self.must_finish.actions()
     }
-}
-
-/// Whether the renewing call sends the refresh token.
-fn spends_refresh_token(profile: &Profile) -> bool {
-    profile.renews_with_refresh_token()
 }

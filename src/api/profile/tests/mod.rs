@@ -10,17 +10,17 @@ mod rules;
 mod zabbix;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
 
-use super::super::context::ClientCertificateState;
 use super::super::endpoint::Endpoint;
 use super::super::interpret::{Body, RawResponse};
 use super::super::retry_after;
 use super::super::{LoginError, LoginErrorKind, NewSession, Renewed};
 use super::{Exchange, ProfileApi, Values, verdict};
+use crate::outcome::testing::{fault, kind};
 use crate::outcome::{CallError, Outcome};
 use crate::profile::{Profile, builtin, parse};
 
@@ -108,16 +108,7 @@ impl Api {
 }
 
 fn response(status: u16, body: impl ToString) -> RawResponse {
-    RawResponse {
-        status,
-        headers: HeaderMap::new(),
-        answered: SystemTime::UNIX_EPOCH,
-        pause: None,
-        quota_reset: None,
-        encoding: None,
-        certificate: ClientCertificateState::NotAskedFor,
-        body: Body::Whole(body.to_string().into()),
-    }
+    RawResponse::plain(status, Body::Whole(body.to_string().into()))
 }
 
 /// The response with these headers, at its `Date`.
@@ -133,28 +124,6 @@ fn with_headers(response: RawResponse, headers: &[(&'static str, &'static str)])
 
 fn alive(seconds: u64) -> Outcome {
     Outcome::Alive { remaining: Duration::from_secs(seconds) }
-}
-
-fn kind(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Alive { .. } => "alive",
-        Outcome::Expired(_) => "expired",
-        Outcome::Rejected(_) => "rejected",
-        Outcome::Throttled { .. } => "throttled",
-        Outcome::Misconfigured(_) => "misconfigured",
-        Outcome::Unavailable(_) => "unavailable",
-    }
-}
-
-fn fault(outcome: Outcome) -> CallError {
-    match outcome {
-        Outcome::Alive { .. } => panic!("alive"),
-        Outcome::Throttled { fault, .. }
-        | Outcome::Expired(fault)
-        | Outcome::Rejected(fault)
-        | Outcome::Misconfigured(fault)
-        | Outcome::Unavailable(fault) => fault,
-    }
 }
 
 /// Whatever a proxy responds with is neither alive nor dead.
