@@ -18,6 +18,7 @@ pub mod api;
 mod arena;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod control;
 pub mod daemon;
 mod duration;

@@ -59,9 +59,9 @@ pub use installation::{DEFAULT_PATH, Installation, NoHome, Scope};
 pub use json_schema::json_schema;
 pub use maintenance_window::{MaintenanceWindow, MaintenanceWindowError};
 pub use model::{
-    ClientCertificate, ConfiguredProfile, Control, EnvFile, Inventory, InventorySource, KeepAlive,
-    KeySource, Log, LogFormat, Notify, NotifyTarget, Parameter, Reader, Reauth, ReauthMethod,
-    Server, Settings, Source, Token, Webhook,
+    ClientCertificate, Cluster, ConfiguredProfile, Control, EnvFile, Inventory, InventorySource,
+    KeepAlive, KeySource, Log, LogFormat, Notify, NotifyTarget, Parameter, Reader, Reauth,
+    ReauthMethod, Server, Settings, Source, Token, Webhook,
 };
 pub use name_pattern::NamePattern;
 pub use print::{mask_parameters, print};

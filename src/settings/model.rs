@@ -42,6 +42,31 @@ pub struct Settings {
     pub notifies: Vec<Notify>,
     /// The configured profiles, sorted by name.
     pub profiles: Vec<ConfiguredProfile>,
+    /// The cluster of replicas; `None` for a daemon alone.
+    pub cluster: Option<Cluster>,
+}
+
+/// `[cluster]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// The endpoints of etcd, at least one, without paths. https, or http if allowed.
+    pub etcd: Vec<Url>,
+    /// Name of this replica.
+    pub name: String,
+    /// The prefix of all keys, without a slash at the end.
+    pub prefix: String,
+    /// The user of etcd and the source of the password.
+    pub user: Option<(String, KeySource)>,
+    /// PEM file of a private certificate authority. No other authority is trusted.
+    pub ca_file: Option<PathBuf>,
+    /// The client certificate for TLS.
+    pub client_certificate: Option<ClientCertificate>,
+    /// The source of the key that seals values: 32 bytes in Base64.
+    pub key: KeySource,
+    /// The source of the key before, which can still be opened.
+    pub old_key: Option<KeySource>,
+    /// How long a silent replica still counts: 3 s to 60 s.
+    pub failover: Duration,
 }
 
 /// `[profile.NAME]`

@@ -100,6 +100,7 @@ pub(super) fn validate(
             .collect(),
         notifies: raw.notify.iter().filter_map(|(name, raw)| validator.notify(name, raw)).collect(),
         profiles,
+        cluster: None,
     };
     validator.check_sessions(&settings, raw);
     validator.reject_shared_env_files(&settings);

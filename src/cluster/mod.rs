@@ -1,0 +1,9 @@
+//! Replicas: several daemons share the work through an etcd cluster, so that one machine is no
+//! single point of failure.
+//!
+//! Asking about a token twice is harmless, so who asks is computed. Spending (a login, a renewal
+//! that can be sent once, a revocation) twice is not, so it needs a claim in etcd.
+//!
+//! - [`replica`] decides, and is pure: no I/O, no clock, no runtime.
+
+pub mod replica;

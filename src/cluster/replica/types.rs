@@ -1,0 +1,372 @@
+//! Input and output types of a replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::time::Moment;
+
+/// Number of slots that token names hash into. Small enough for a digest of each in one record,
+/// large enough that the slots of a few replicas differ in number by some percent only.
+pub const SLOTS: usize = 1_024;
+
+/// Hash of a token's server and name. Stable across versions and machines. Two tokens with one hash
+/// would share their claim; with a million tokens that has a probability of 3 · 10⁻⁸.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenHash(pub u64);
+
+/// A token in the cluster: `SERVER/NAME`, each part percent-encoded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenKey(Arc<str>);
+
+/// A key in etcd, below the configured prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// `meta`: the format, and which key seals the values.
+    Meta,
+    /// `member/NAME`: a living replica. Bound to its lease.
+    Member(Arc<str>),
+    /// `paused/TOKEN`
+    Paused(TokenKey),
+    /// `value/TOKEN`: the newest value, sealed. Only of tokens that ever got a new one.
+    Value(TokenKey),
+    /// `claim/TOKEN`: a replica spends. Has no lease.
+    Claim(TokenKey),
+    /// `count/TOKEN`: the login attempts of the current window.
+    Count(TokenKey),
+}
+
+/// The content of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// See [`Key::Meta`].
+    Meta(Meta),
+    /// See [`Key::Member`].
+    Member(Arc<Member>),
+    /// See [`Key::Paused`].
+    Paused,
+    /// See [`Key::Value`]: the sealed bytes.
+    Value(Arc<[u8]>),
+    /// See [`Key::Claim`].
+    Claim(Claim),
+    /// See [`Key::Count`].
+    Count(Count),
+    /// The content cannot be read: why.
+    Unreadable(Arc<str>),
+}
+
+/// What all replicas must agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// Format of all records.
+    pub format: u32,
+    /// Id of the key that seals new values.
+    pub key: KeyId,
+}
+
+/// Id of a key for sealing: a digest of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId(pub u64);
+
+/// A living replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Random number of this start of the process.
+    pub incarnation: u64,
+    /// The newest format that it can write.
+    pub format: u32,
+    /// Ids of the keys that it can open.
+    pub keys: Vec<KeyId>,
+    /// Digest of the tokens that it can ask about, for each slot.
+    pub digests: Box<[u32; SLOTS]>,
+    /// Its wall clock when this was written, in milliseconds since 1970.
+    pub wall_ms: i64,
+}
+
+/// A replica spends for a token, or has until it is known to have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Name of the replica.
+    pub replica: Arc<str>,
+    /// Random number of this start of its process.
+    pub incarnation: u64,
+    /// Random number of this claim.
+    pub nonce: u64,
+    /// The spending ends within this time of the instant before the claim was sent.
+    pub limit: Duration,
+    /// Id of the boot, and the instant before the claim was sent on the clock of that boot.
+    pub taken: (u64, Moment),
+}
+
+/// Login attempts of a token, as the scheduler counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// When their window ends (wall clock, milliseconds since 1970).
+    pub window_end_ms: i64,
+    /// Attempts that count in it.
+    pub counted: u32,
+    /// Attempts since a value last lived half of its reported life.
+    pub in_a_row: u32,
+}
+
+/// A key with its content. Without content it was deleted, or does not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: Key,
+    /// Its content.
+    pub record: Option<Record>,
+    /// Revision of the last change; 0 if it does not exist. For a deletion, the deletion's.
+    pub revision: u64,
+}
+
+/// The state of etcd that a response belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreRevision {
+    /// Id of the etcd cluster.
+    pub cluster: u64,
+    /// Its revision.
+    pub revision: u64,
+}
+
+/// A transaction: if every key still has the expected revision, all writes are done at once.
+/// Otherwise nothing is written, and `reads` are returned.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Transaction {
+    /// Keys and the revision of their last change; 0: the key does not exist.
+    pub expected: Vec<(Key, u64)>,
+    /// Keys to write; those of `Member` get the replica's lease.
+    pub puts: Vec<(Key, Record)>,
+    /// Keys to delete.
+    pub deletes: Vec<Key>,
+    /// Keys to read if something has another revision.
+    pub reads: Vec<Key>,
+}
+
+/// The result of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionResult {
+    /// Everything was written. Its revision is the one of `at`.
+    pub succeeded: bool,
+    /// The state of etcd.
+    pub at: StoreRevision,
+    /// What was read, if it did not succeed.
+    pub read: Vec<Entry>,
+}
+
+/// Why an operation has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreError {
+    /// No response. The operation may have been executed, or may be later.
+    Unanswered(Arc<str>),
+    /// etcd refused it, and it was not executed: rights, user or password, a request that it does
+    /// not understand.
+    Refused(Arc<str>),
+}
+
+/// Number of an operation, to match its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OperationId(pub u64);
+
+/// Number of a spending, given by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SpendId(pub u64);
+
+/// What does not change while a replica runs.
+#[derive(Debug, Clone)]
+pub struct ReplicaSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How long a silent replica still counts.
+    pub failover: Duration,
+    /// Random number of this start of the process.
+    pub incarnation: u64,
+    /// Id of this boot.
+    pub boot: u64,
+    /// The newest state of etcd that an earlier run has seen.
+    pub seen: Option<StoreRevision>,
+    /// Ids of the keys that it can open; the first is the configured `key`, the second `old_key`.
+    pub keys: Vec<KeyId>,
+    /// For random numbers.
+    pub seed: u64,
+}
+
+/// A request to spend.
+#[derive(Debug, Clone)]
+pub struct SpendRequest {
+    /// Its number.
+    pub id: SpendId,
+    /// The token.
+    pub token: TokenKey,
+    /// The spending ends within this time of the instant before the claim is sent.
+    pub limit: Duration,
+    /// It must begin within this time of that instant, so that it can end within `limit`.
+    pub begin_within: Duration,
+    /// The attempts with this one, if it is counted.
+    pub count: Option<Count>,
+}
+
+/// What a spending came to.
+#[derive(Debug, Clone)]
+pub struct Spent {
+    /// The new value, sealed; `None` if there is none.
+    pub value: Option<Arc<[u8]>>,
+    /// The attempts now, if they are counted.
+    pub count: Option<Count>,
+}
+
+/// What a replica wants done, and reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Read all keys, then watch from the next revision on. Ends a watch before.
+    Read,
+    /// Renew the lease, or get one of this length and write the record of this replica with it. The
+    /// key must not exist, or have `expected` as revision.
+    Beat {
+        /// `None`: only the lease is renewed.
+        put: Option<(Arc<Member>, u64)>,
+    },
+    /// Execute a transaction.
+    Commit(OperationId, Transaction),
+    /// The slots about which this replica asks have changed; see [`Replica::asks`](super::Replica::asks).
+    SlotsChanged,
+    /// The spending may begin until `begin_by`; see [`Replica::may_begin`](super::Replica::may_begin).
+    /// It must be followed by [`Replica::spent`](super::Replica::spent).
+    Granted {
+        /// Which.
+        id: SpendId,
+        /// The latest moment.
+        begin_by: Moment,
+    },
+    /// The spending may not begin. The request is forgotten.
+    Held {
+        /// Which.
+        id: SpendId,
+        /// Why.
+        reason: HeldReason,
+        /// When to request it again. Sooner if [`Output::Released`] names the token.
+        retry_at: Moment,
+    },
+    /// What held spendings of this token (`None`: of all tokens) is over.
+    Released(Option<TokenHash>),
+    /// etcd has a newer value for this token, sealed.
+    NewValue {
+        /// The token.
+        token: TokenKey,
+        /// Revision of the value.
+        revision: u64,
+        /// Sealed value.
+        value: Arc<[u8]>,
+    },
+    /// A value of this replica is in etcd.
+    Published {
+        /// The token.
+        token: TokenKey,
+        /// Its revision.
+        revision: u64,
+    },
+    /// Another replica has counted attempts of this token.
+    Counted(TokenKey, Count),
+    /// The token was paused for the whole cluster, or resumed.
+    Paused(TokenKey, bool),
+    /// The newest state of etcd, to be persisted.
+    Seen(StoreRevision),
+    /// Report this.
+    Notice(ClusterNotice),
+    /// The process must end: another replica has this name.
+    NameTaken,
+    /// A request of an operator has ended: a pause, a resumption.
+    Answered(OperationId, Result<(), Arc<str>>),
+    /// This replica has left the cluster.
+    Left,
+}
+
+/// Why a spending may not begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldReason {
+    /// Another replica spends.
+    Claimed {
+        /// Its name.
+        replica: Arc<str>,
+    },
+    /// etcd cannot be reached, or this replica may not use it.
+    Unreachable(Arc<str>),
+    /// The value or the attempts have changed; it may not be necessary any more.
+    Outdated,
+    /// The replica has not joined yet, or is about to leave.
+    NotJoined,
+}
+
+/// Something to report. Each is emitted once, when it becomes true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterNotice {
+    /// This replica has joined.
+    Joined {
+        /// Living replicas, this one included.
+        members: usize,
+    },
+    /// Another replica has joined.
+    ReplicaJoined(Arc<str>),
+    /// Another replica has left or is silent.
+    ReplicaLeft(Arc<str>),
+    /// etcd does not answer, or this replica may not use it.
+    Unreachable(Arc<str>),
+    /// etcd answers again.
+    Recovered,
+    /// The wall clock of another replica differs by this many milliseconds.
+    ClockDiffers(Arc<str>, i64),
+}
+
+impl TokenKey {
+    /// The key of a token, by the name of its server and its own.
+    pub fn new(server: &str, name: &str) -> Self {
+        let mut text = String::with_capacity(server.len() + name.len() + 1);
+        encode(&mut text, server);
+        text.push('/');
+        encode(&mut text, name);
+        Self(text.into())
+    }
+
+    /// A key as etcd has it, without its prefix; `None` unless it has two parts.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (server, name) = text.split_once('/')?;
+        (!server.is_empty() && !name.is_empty() && !name.contains('/')).then(|| Self(text.into()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its hash.
+    pub fn hash(&self) -> TokenHash {
+        TokenHash(hash(self.0.as_bytes()))
+    }
+}
+
+impl TokenHash {
+    /// The slot of the token.
+    pub const fn slot(self) -> usize {
+        // The highest bits are as good as any.
+        (self.0 >> 54) as usize
+    }
+}
+
+/// Adds `part`, with every byte percent-encoded that could separate parts or is not printable.
+fn encode(text: &mut String, part: &str) {
+    for byte in part.bytes() {
+        if byte.is_ascii_graphic() && byte != b'/' && byte != b'%' {
+            text.push(char::from(byte));
+        } else {
+            text.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+            }
+        }
+    }
+}
+
+/// `SipHash-1-3` with a fixed key: stable, and the same on all replicas.
+fn hash(bytes: &[u8]) -> u64 {
+    siphasher::sip::SipHasher13::new_with_keys(0x746f_6b65_6e6b_6565, 0x7020_636c_7573_7465)
+        .hash(bytes)
+}
