@@ -129,10 +129,9 @@ fn concern(summary: TokenSummary, spec: &TokenSpec, now: Moment) -> Concern {
         State::Unverified if summary.is_failing => Concern::Failing,
         State::Unverified => Concern::Unchecked,
         State::Paused => Concern::Paused,
-        State::Elsewhere => Concern::Alive,
         State::Retrying | State::Alive if summary.is_unrenewed && !has_reauth => Concern::RunsOut,
         State::Retrying => Concern::Retrying,
-        State::Alive => Concern::Alive,
+        State::Elsewhere | State::Alive => Concern::Alive,
     }
 }
 

@@ -233,6 +233,14 @@ impl Watched {
 
     /// Applies one turn to whatever the token does next.
     fn turn(&mut self, turn: Turn) {
+        self.happens(turn);
+        if !matches!(turn, Turn::Served) {
+            self.at_once = (self.life.now, 0);
+        }
+        self.proceed(turn);
+    }
+
+    fn happens(&mut self, turn: Turn) {
         match turn {
             Turn::NewInSource | Turn::NewAndDead => {
                 self.put(self.life.token.active_slot().other(), matches!(turn, Turn::NewInSource));
@@ -297,9 +305,9 @@ impl Watched {
             | Turn::Deferred(_)
             | Turn::Rejected => {}
         }
-        if !matches!(turn, Turn::Served) {
-            self.at_once = (self.life.now, 0);
-        }
+    }
+
+    fn proceed(&mut self, turn: Turn) {
         let Some(at) = self.life.wakes_at() else { return };
         self.life.now = self.life.now.max(at);
         self.step(Event::TimerFired);
