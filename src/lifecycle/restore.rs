@@ -22,7 +22,8 @@ impl Token {
         Some((self.active, persisted))
     }
 
-    /// Whether everything known about the current value comes from an earlier run.
+    /// Whether everything known about the current value comes from an earlier run, or from before
+    /// another replica asked about it.
     pub const fn is_restored(&self) -> bool {
         self.restored
     }
@@ -57,7 +58,8 @@ impl Transition<'_> {
     pub(super) fn restored(&mut self, persisted: PersistedLife, spot_check: bool) {
         let first = self.token.validity == Validity::Missing && self.token.in_flight.is_none();
         self.new_value_in_source();
-        if !first || persisted.expiry <= self.now {
+        let is_current = self.token.candidate.is_none();
+        if !first || !is_current || persisted.expiry <= self.now {
             return;
         }
         if !persisted.this_boot {

@@ -131,7 +131,7 @@ fn concern(summary: TokenSummary, spec: &TokenSpec, now: Moment) -> Concern {
         State::Paused => Concern::Paused,
         State::Retrying | State::Alive if summary.is_unrenewed && !has_reauth => Concern::RunsOut,
         State::Retrying => Concern::Retrying,
-        State::Alive => Concern::Alive,
+        State::Elsewhere | State::Alive => Concern::Alive,
     }
 }
 
@@ -213,7 +213,9 @@ fn death(view: &View<'_>, token: &Token, entry: TokenEntry<'_>) -> Death {
         State::Missing => {
             Death { at: latest(|event| event.name == EventName::TokenMissing), was_revoked: false }
         }
-        State::Unverified | State::Retrying | State::Paused | State::Alive => Death::default(),
+        State::Unverified | State::Retrying | State::Paused | State::Elsewhere | State::Alive => {
+            Death::default()
+        }
     }
 }
 
