@@ -5,5 +5,7 @@
 //! that can be sent once, a revocation) twice is not, so it needs a claim in etcd.
 //!
 //! - [`replica`] decides, and is pure: no I/O, no clock, no runtime.
+//! - [`link`] executes its operations, on an [`Engine`](link::Engine).
 
+pub mod link;
 pub mod replica;
