@@ -337,6 +337,12 @@ impl TokenKey {
         &self.0
     }
 
+    /// The names of the server and of the token; `None` if they are no text.
+    pub fn server_and_name(&self) -> Option<(String, String)> {
+        let (server, name) = self.0.split_once('/')?;
+        Some((decode(server)?, decode(name)?))
+    }
+
     /// Its hash.
     pub fn hash(&self) -> TokenHash {
         TokenHash(hash(self.0.as_bytes()))
@@ -365,8 +371,37 @@ fn encode(text: &mut String, part: &str) {
     }
 }
 
+/// The inverse of [`encode`]; `None` if `part` is not of that form.
+fn decode(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        let byte = if byte == b'%' { u8::try_from(digit()? * 16 + digit()?).ok()? } else { byte };
+        bytes.push(byte);
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// `SipHash-1-3` with a fixed key: stable, and the same on all replicas.
 fn hash(bytes: &[u8]) -> u64 {
     siphasher::sip::SipHasher13::new_with_keys(0x746f_6b65_6e6b_6565, 0x7020_636c_7573_7465)
         .hash(bytes)
+}
+
+#[cfg(test)]
+mod token_key_tests {
+    use super::*;
+
+    #[test]
+    fn token_key_contains_the_names_of_server_and_token() {
+        for (server, name) in [("sarus", "quotes"), ("a/b", "100% ä\n"), ("%2F", "/")] {
+            let key = TokenKey::new(server, name);
+            assert_eq!(key.server_and_name(), Some((server.to_owned(), name.to_owned())));
+            assert_eq!(TokenKey::parse(key.as_str()), Some(key));
+        }
+        for broken in ["a/%", "a/%2", "a/%zz", "a/%ff"] {
+            assert_eq!(TokenKey::parse(broken).unwrap().server_and_name(), None, "{broken}");
+        }
+    }
 }
