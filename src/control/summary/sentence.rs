@@ -222,6 +222,7 @@ impl Sentence {
                     "is paused and does not expire",
                 ],
             ),
+            (State::Elsewhere, _) => self.text("is checked by another replica"),
             (State::Retrying | State::Alive, None) => self.text("is alive"),
             (State::Retrying | State::Alive, Some(_)) => {
                 self.expiry(token, ["expires at", "is assumed to expire at", "does not expire"]);
@@ -253,6 +254,7 @@ impl Sentence {
                 }
                 self.text("` continues its checks");
             }
+            State::Elsewhere => self.fate(token),
             State::Retrying | State::Alive => {
                 self.text("is alive");
                 self.expiry(token, [" until", ", assumed until", " and does not expire"]);
