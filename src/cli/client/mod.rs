@@ -168,7 +168,7 @@ impl CliError {
             ControlClientError::InvalidResponse(_) => super::EX_SOFTWARE,
             ControlClientError::Api(error) => match error.kind {
                 ApiErrorKind::Forbidden => super::EX_NOPERM,
-                ApiErrorKind::Unavailable => super::EX_UNAVAILABLE,
+                ApiErrorKind::Unavailable | ApiErrorKind::Elsewhere => super::EX_UNAVAILABLE,
                 ApiErrorKind::BadRequest => super::EX_USAGE,
                 ApiErrorKind::NotFound
                 | ApiErrorKind::MethodNotAllowed

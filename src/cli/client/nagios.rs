@@ -1,11 +1,11 @@
 //! Output for Nagios-compatible monitoring: one line with performance data, and an exit status of 0
 //! to 3.
 
-use super::table::{counts_by_state, summary};
+use super::table::{cluster_line, counts_by_state, summary};
 use super::times::LocalTime;
 use crate::control::client::ControlClientError;
 use crate::control::summary::Level;
-use crate::control::{Counts, TokenPage};
+use crate::control::{Counts, TokenPage, TokenView};
 use crate::text::printable;
 
 const OK: u8 = 0;
@@ -24,10 +24,12 @@ pub(super) fn render(
             // With a rejected configuration, the next restart would fail.
             // Tokens that are alive may run out, or their server may be unavailable.
             let concern = page.summary.as_ref().filter(|summary| summary.level != Level::Ok);
-            let is_warning = rejected.is_some() || concern.is_some();
+            let no_etcd = page.cluster.as_ref().filter(|cluster| !cluster.reachable);
+            let is_warning = rejected.is_some() || concern.is_some() || no_etcd.is_some();
             let status = status(&page.counts).max(if is_warning { WARNING } else { OK });
             let word = ["OK", "WARNING", "CRITICAL"][usize::from(status)];
-            let named: Vec<_> = page.tokens.iter().filter(|token| token.state != "alive").collect();
+            let is_named = |token: &&TokenView| !matches!(&*token.state, "alive" | "elsewhere");
+            let named: Vec<_> = page.tokens.iter().filter(is_named).collect();
             let mut details: Vec<_> = named
                 .iter()
                 .take(MAX_NAMED)
@@ -38,6 +40,9 @@ pub(super) fn render(
             }
             details.extend(rejected.map(ToString::to_string));
             details.extend(concern.map(|concern| time.sentence(concern)));
+            // The sentence about all tokens says so itself.
+            let no_etcd = no_etcd.filter(|_| concern.is_none());
+            details.extend(no_etcd.map(|cluster| printable(&cluster_line(cluster, time)).into_owned()));
             let details = if details.is_empty() {
                 String::new()
             } else {
@@ -100,6 +105,7 @@ mod tests {
             tokens: Vec::new(),
             next: None,
             config_rejected: None,
+            cluster: None,
         };
         render(&Ok(page), &LocalTime::now())
     }

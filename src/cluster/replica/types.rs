@@ -337,6 +337,12 @@ impl TokenKey {
         &self.0
     }
 
+    /// The names of its server and its own; `None` if another program has written the key.
+    pub fn names(&self) -> Option<(String, String)> {
+        let (server, name) = self.0.split_once('/')?;
+        Some((decode(server)?, decode(name)?))
+    }
+
     /// Its hash.
     pub fn hash(&self) -> TokenHash {
         TokenHash(hash(self.0.as_bytes()))
@@ -363,6 +369,22 @@ fn encode(text: &mut String, part: &str) {
             }
         }
     }
+}
+
+/// A part without its percent-encoding; `None` if it is not valid.
+fn decode(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            let (high, low) = (digit()?, digit()?);
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// `SipHash-1-3` with a fixed key: stable, and the same on all replicas.
