@@ -14,9 +14,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::cluster::ClusterDetail;
 use super::events::{EventPage, EventParams, read_page};
 use super::metrics_format::MetricsFormat;
-use super::cluster::ClusterDetail;
 use super::types::{Health, ListParams, Reloading, TokenDetail, TokenPage};
 use super::{ApiError, ApiErrorKind, Caller, Command, IssuedValue, Reply, process_metrics};
 use crate::clock;

@@ -42,7 +42,9 @@ pub(super) fn render(
             details.extend(concern.map(|concern| time.sentence(concern)));
             // The sentence about all tokens says so itself.
             let no_etcd = no_etcd.filter(|_| concern.is_none());
-            details.extend(no_etcd.map(|cluster| printable(&cluster_line(cluster, time)).into_owned()));
+            details.extend(
+                no_etcd.map(|cluster| printable(&cluster_line(cluster, time)).into_owned()),
+            );
             let details = if details.is_empty() {
                 String::new()
             } else {

@@ -118,10 +118,7 @@ impl Status {
             return Err(ControlClientError::Api(ApiError::no_token(name)));
         }
         page.tokens.sort_by_key(|token| (state_rank(&token.state), token.remaining_ms));
-        page.counts = Counts {
-            elsewhere: page.counts.elsewhere.map(|_| 0),
-            ..Counts::default()
-        };
+        page.counts = Counts { elsewhere: page.counts.elsewhere.map(|_| 0), ..Counts::default() };
         count_states(&page.tokens, &mut page.counts);
         for token in page.tokens.iter().take(MAX_ROWS) {
             // It may have been removed meanwhile.

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use super::{Broadcaster, EventNote, Snapshot, TokenRow};
 use crate::clock;
-use crate::control::{ClusterStatus, Counts};
 use crate::control::summary::Summary;
+use crate::control::{ClusterStatus, Counts};
 use crate::time::{Moment, whole_millis};
 
 /// Rows per chunk: 60 KB, encoded in a third of a millisecond.

@@ -83,7 +83,10 @@ impl Sentence {
                 0 => ". Checks continue; logins would wait for it. ".to_owned(),
                 1 => ". Checks continue; the login of 1 token waits for it. ".to_owned(),
                 held => {
-                    format!(". Checks continue; the logins of {} tokens wait for it. ", group_digits(held))
+                    format!(
+                        ". Checks continue; the logins of {} tokens wait for it. ",
+                        group_digits(held)
+                    )
                 }
             }
             .as_str(),
@@ -94,10 +97,7 @@ impl Sentence {
     pub(super) fn all_elsewhere(&mut self, first: &[TokenFacts], count: usize) {
         match first {
             [token] if count == 1 => self.token_summary(token),
-            _ => self.text(&format!(
-                "Other replicas check all {} tokens.",
-                group_digits(count)
-            )),
+            _ => self.text(&format!("Other replicas check all {} tokens.", group_digits(count))),
         }
     }
 

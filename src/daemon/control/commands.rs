@@ -105,7 +105,8 @@ impl PendingCommands {
             }
             Command::Cluster(reply) => drop(reply.send(cluster_detail(&parts.view()))),
             Command::Rekey { caller, reply } => {
-                let result = if caller.may_act() { Err(ApiError::no_cluster()) } else { Err(forbidden()) };
+                let result =
+                    if caller.may_act() { Err(ApiError::no_cluster()) } else { Err(forbidden()) };
                 parts.log_action((None, "rekey"), caller, result.as_ref().err());
                 drop(reply.send(result));
             }

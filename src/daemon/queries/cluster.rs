@@ -74,7 +74,12 @@ impl<'a> ClusterView<'a> {
                 name: name.to_string(),
                 tokens,
                 format: member.map(|member| member.format),
-                keys: member.into_iter().flat_map(|member| &member.keys).copied().map(hex).collect(),
+                keys: member
+                    .into_iter()
+                    .flat_map(|member| &member.keys)
+                    .copied()
+                    .map(hex)
+                    .collect(),
             }
         });
         replicas.collect()

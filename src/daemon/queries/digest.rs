@@ -242,11 +242,9 @@ fn death(view: &View<'_>, token: &Token, entry: TokenEntry<'_>) -> Death {
         State::Missing => {
             Death { at: latest(|event| event.name == EventName::TokenMissing), was_revoked: false }
         }
-        State::Unverified
-        | State::Retrying
-        | State::Paused
-        | State::Elsewhere
-        | State::Alive => Death::default(),
+        State::Unverified | State::Retrying | State::Paused | State::Elsewhere | State::Alive => {
+            Death::default()
+        }
     }
 }
 
