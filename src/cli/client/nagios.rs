@@ -93,6 +93,7 @@ fn performance_data(page: &TokenPage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::ClusterStatus;
     use crate::control::summary::{Part, Summary};
 
     fn output(counts: Counts) -> (String, u8) {
@@ -100,7 +101,11 @@ mod tests {
     }
 
     fn with_summary(counts: Counts, summary: Option<Summary>) -> (String, u8) {
-        let page = TokenPage {
+        render(&Ok(page(counts, summary)), &LocalTime::now())
+    }
+
+    fn page(counts: Counts, summary: Option<Summary>) -> TokenPage {
+        TokenPage {
             summary,
             counts,
             matched: None,
@@ -108,8 +113,7 @@ mod tests {
             next: None,
             config_rejected: None,
             cluster: None,
-        };
-        render(&Ok(page), &LocalTime::now())
+        }
     }
 
     #[test]
@@ -143,5 +147,33 @@ mod tests {
         }
         let (line, status) = with_summary(counts, summary(Level::Ok));
         assert_eq!((status, line.contains("archive")), (OK, false), "{line}");
+    }
+
+    #[test]
+    fn tokens_of_other_replicas_are_counted_but_no_concern() {
+        let counts = Counts { total: 3, alive: 1, elsewhere: Some(2), ..Counts::default() };
+        let (line, status) = output(counts);
+        assert_eq!(status, OK);
+        assert!(line.starts_with("TOKENKEEP OK - 3 tokens: 1 alive, 2 elsewhere|"), "{line}");
+        assert!(line.contains(" missing=0;;;0;3 elsewhere=2;;;0;3"), "{line}");
+    }
+
+    #[test]
+    fn an_unusable_etcd_is_a_warning() {
+        let cluster = ClusterStatus {
+            name: "keeper-a".to_owned(),
+            members: vec!["keeper-a".to_owned()],
+            reachable: false,
+            error: Some("connection refused".to_owned()),
+            unreachable_since: None,
+            held: 0,
+            asked: 3,
+            elsewhere: 0,
+        };
+        let counts = Counts { total: 3, alive: 3, elsewhere: Some(0), ..Counts::default() };
+        let page = TokenPage { cluster: Some(cluster), ..page(counts, None) };
+        let (line, status) = render(&Ok(page), &LocalTime::now());
+        assert_eq!(status, WARNING);
+        assert!(line.contains("; etcd cannot be used: connection refused; "), "{line}");
     }
 }

@@ -250,3 +250,26 @@ fn state_rank(state: &str) -> usize {
 fn level(summary: Option<&Summary>) -> Option<Level> {
     summary.map(|summary| summary.level)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detail(state: &str) -> Output {
+        let detail = serde_json::json!({
+            "name": "quotes", "server": "sarus", "state": state, "remaining_ms": null,
+            "life_ms": null, "last_check_ms": null, "next_check_ms": null, "busy": false,
+            "renews_by": null, "retry_room_ms": null, "failures": 0, "reauth": null, "events": [],
+        });
+        Output::Detail(Box::new(serde_json::from_value(detail).expect("a token")))
+    }
+
+    #[test]
+    fn exit_status_is_1_unless_all_tokens_that_are_checked_here_are_alive() {
+        for (state, status) in
+            [("alive", 0), ("retrying", 0), ("elsewhere", 0), ("paused", 1), ("expired", 1)]
+        {
+            assert_eq!(detail(state).status(), status, "{state}");
+        }
+    }
+}

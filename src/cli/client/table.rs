@@ -377,6 +377,36 @@ root   sarus   alive  does not expire                -   12 min  9 min  query"
         );
     }
 
+    fn in_cluster(name: &str, state: &str, replica: &str) -> TokenView {
+        let remaining_ms = (state != "elsewhere").then_some(1_740_000);
+        TokenView { replica: Some(replica.to_owned()), ..token(name, state, remaining_ms) }
+    }
+
+    #[test]
+    fn a_cluster_has_a_column_for_the_replica_or_the_claim() {
+        let claim = Some(ClaimView { replica: "keeper-b".to_owned(), age_ms: 12_000 });
+        let tokens = [
+            TokenView { claim, ..in_cluster("legacy", "elsewhere", "keeper-b") },
+            in_cluster("orders", "elsewhere", "keeper-c"),
+            in_cluster("quotes", "alive", "keeper-a"),
+        ];
+        assert_eq!(
+            shown(120, &tokens),
+            "\
+token   server  replica                    state      life left        until  checked  next   by
+legacy  sarus   claimed by keeper-b, 12 s  elsewhere  -                    -        -      -  query
+orders  sarus   keeper-c                   elsewhere  -                    -        -      -  query
+quotes  sarus   keeper-a                   alive      ████████ 29 min  14:05   12 min  9 min  query"
+        );
+        assert_eq!(
+            shown(60, &tokens[1..]),
+            "\
+token   replica   state      life left  until  next
+orders  keeper-c  elsewhere  -              -      -
+quotes  keeper-a  alive      29 min     14:05  9 min"
+        );
+    }
+
     #[test]
     fn eighty_columns_keep_the_bars_and_drop_columns_for_long_names() {
         let short = [token("quotes", "alive", Some(1_740_000))];

@@ -280,6 +280,28 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn wire_row_in_a_cluster_ends_with_the_replica_and_the_claim() {
+        let elsewhere = TokenRow {
+            state: "elsewhere",
+            until: None,
+            next_check: None,
+            replica: Some("keeper-b".into()),
+            ..row(7)
+        };
+        let claimed = TokenRow { claimed_by: Some("keeper-b".into()), ..elsewhere.clone() };
+        for (row, place) in
+            [(elsewhere, json!(["keeper-b", null])), (claimed, json!(["keeper-b", "keeper-b"]))]
+        {
+            let rendered = serde_json::to_value(row.to_wire(Moment::from_millis(2_500)));
+            let expected =
+                json!([7, "token-7", 0, "elsewhere", null, 4000, null, null, null, null]);
+            let mut expected = expected.as_array().expect("a list").clone();
+            expected.push(place);
+            assert_eq!(rendered.expect("JSON"), serde_json::Value::Array(expected));
+        }
+    }
+
+    #[test]
     fn wire_server_contains_the_class_of_the_outage_and_the_pause() {
         let outage = OutageRow { reason: "status 503".into(), since: Some(Timestamp::UNIX_EPOCH) };
         let server = ServerCounts {
