@@ -76,7 +76,8 @@ enum Command {
     Check(client::TokenArgs),
     /// Get new values for tokens now; these attempts count toward `max_attempts`
     Reauth(client::TokenArgs),
-    /// Stop checks and re-authentication of tokens until `resume` or a restart of the daemon
+    /// Stop checks and re-authentication of tokens until `resume` or a restart of the daemon; in a
+    /// cluster on all replicas, until `resume`
     Pause(client::TokenArgs),
     /// Resume paused tokens, starting with a check
     Resume(client::TokenArgs),
@@ -84,6 +85,7 @@ enum Command {
     /// Print a token's value, for root, the daemon's user and the token's `readers`. Exits 1 if
     /// the token has expired or was rejected
     Token(client::Token),
+    Cluster(client::Cluster),
     /// Reload the daemon's configuration
     Reload(client::Reload),
     /// Query a server about one token, without a daemon, and show its remaining life
@@ -224,6 +226,7 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         }
         Command::Revoke(revoke) => client::run(revoke.with_action(), &installation),
         Command::Token(token) => client::run(token, &installation),
+        Command::Cluster(cluster) => client::run(cluster, &installation),
         Command::Reload(reload) => client::run(reload, &installation),
         Command::Probe(probe) => probe::run(&probe, &installation),
         Command::Profile(profile) => profile.run(&installation),

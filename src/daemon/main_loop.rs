@@ -185,7 +185,7 @@ impl Daemon {
             Event::Revocation(revoked) => shutdown::on_revoked(revoked, tokens),
             Event::DeliveryEnded(end) => self.notifier.on_end(end, metrics, &mut tokens.log),
             Event::Control(event) => {
-                let parts = Parts { tokens, inventories, config, metrics };
+                let parts = Parts { tokens, inventories, config, metrics, cluster: None };
                 self.control.on_event(event, parts);
             }
             Event::Slice => self.work_off_backlog(),

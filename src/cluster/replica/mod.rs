@@ -66,6 +66,26 @@ impl Replica {
         todo!()
     }
 
+    /// The claims under way, as far as this replica has seen: which token, who, and since when.
+    pub fn claims(&self) -> impl Iterator<Item = (&TokenKey, &Arc<str>, Moment)> {
+        std::iter::empty()
+    }
+
+    /// How many of the tokens that this replica lists each living replica asks about, by name.
+    pub fn shares(&self) -> Vec<(Arc<str>, usize)> {
+        todo!()
+    }
+
+    /// What a living replica says about itself.
+    pub fn member(&self, _name: &str) -> Option<&Member> {
+        todo!()
+    }
+
+    /// What all replicas must agree on, as last seen.
+    pub fn meta(&self) -> Option<&Meta> {
+        todo!()
+    }
+
     /// Why etcd cannot be used; `None` if it can.
     pub fn unreachable(&self) -> Option<&str> {
         todo!()

@@ -337,8 +337,8 @@ impl TokenKey {
         &self.0
     }
 
-    /// The names of the server and of the token; `None` if they are no text.
-    pub fn server_and_name(&self) -> Option<(String, String)> {
+    /// The names of its server and its own; `None` if another program has written the key.
+    pub fn names(&self) -> Option<(String, String)> {
         let (server, name) = self.0.split_once('/')?;
         Some((decode(server)?, decode(name)?))
     }
@@ -371,14 +371,18 @@ fn encode(text: &mut String, part: &str) {
     }
 }
 
-/// The inverse of [`encode`]; `None` if `part` is not of that form.
+/// A part without its percent-encoding; `None` if it is not valid.
 fn decode(part: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.bytes();
     while let Some(byte) = rest.next() {
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let byte = if byte == b'%' { u8::try_from(digit()? * 16 + digit()?).ok()? } else { byte };
-        bytes.push(byte);
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            let (high, low) = (digit()?, digit()?);
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
     }
     String::from_utf8(bytes).ok()
 }
@@ -397,11 +401,11 @@ mod token_key_tests {
     fn token_key_contains_the_names_of_server_and_token() {
         for (server, name) in [("sarus", "quotes"), ("a/b", "100% ä\n"), ("%2F", "/")] {
             let key = TokenKey::new(server, name);
-            assert_eq!(key.server_and_name(), Some((server.to_owned(), name.to_owned())));
+            assert_eq!(key.names(), Some((server.to_owned(), name.to_owned())));
             assert_eq!(TokenKey::parse(key.as_str()), Some(key));
         }
         for broken in ["a/%", "a/%2", "a/%zz", "a/%ff"] {
-            assert_eq!(TokenKey::parse(broken).unwrap().server_and_name(), None, "{broken}");
+            assert_eq!(TokenKey::parse(broken).unwrap().names(), None, "{broken}");
         }
     }
 }

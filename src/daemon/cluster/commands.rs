@@ -153,7 +153,7 @@ pub(super) fn on_counted(key: &TokenKey, count: Count, tokens: &mut Tokens) {
     let count = Counter { window_end_ms, count: counted, in_a_row };
     if let Some(id) = tokens.of_cluster_key(key) {
         tokens.restore_reauth_attempts(id, &count);
-    } else if let Some((_, name)) = key.server_and_name() {
+    } else if let Some((_, name)) = key.names() {
         tokens.recorder.load_count(&name, count);
     }
 }

@@ -11,8 +11,8 @@ use crate::daemon::config::Config;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::queries::{
-    DashboardQuery, Disclosure, ListQuery, MetricsQuery, Query, ScanQueue, View, scan_events,
-    token_summary,
+    ClusterView, DashboardQuery, Disclosure, ListQuery, MetricsQuery, Query, ScanQueue, View,
+    cluster_detail, scan_events, token_summary,
 };
 use crate::daemon::tasks::blocking::{USERS, blocking_among};
 use crate::daemon::tokens::Tokens;
@@ -28,6 +28,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) inventories: &'a Inventories,
     pub(crate) config: &'a mut Config,
     pub(crate) metrics: &'a Metrics,
+    /// The cluster, if this daemon is a replica.
+    pub(crate) cluster: Option<ClusterView<'a>>,
 }
 
 /// A client requests a token's value, and it is known whether it may read it.
@@ -101,6 +103,13 @@ impl PendingCommands {
             Command::Value { name, caller, reply } => {
                 self.request_value(name, caller, reply, parts);
             }
+            Command::Cluster(reply) => drop(reply.send(cluster_detail(&parts.view()))),
+            Command::Rekey { caller, reply } => {
+                let result =
+                    if caller.may_act() { Err(ApiError::no_cluster()) } else { Err(forbidden()) };
+                parts.log_action((None, "rekey"), caller, result.as_ref().err());
+                drop(reply.send(result));
+            }
             Command::Reload { caller, reply } => {
                 let error = (!caller.may_act()).then(forbidden);
                 parts.log_action((None, "reload"), caller, error.as_ref());
@@ -153,6 +162,7 @@ impl Parts<'_> {
             settings: &self.config.settings,
             config_rejected: self.config.rejected.as_ref(),
             metrics: self.metrics,
+            cluster: self.cluster,
             dropped_lines: self.config.dropped_lines(),
         }
     }
@@ -232,6 +242,7 @@ impl Parts<'_> {
             counts: view.counts(),
             servers: view.servers(),
             config_rejected: view.config_rejected.cloned(),
+            cluster: view.cluster_status(Disclosure::EVERYTHING),
         }
     }
 

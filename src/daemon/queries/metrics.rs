@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::cluster::ClusterView;
 use super::views::View;
 use crate::clock;
 use crate::control::Reply;
@@ -133,7 +134,9 @@ impl MetricsQuery {
             }
             self.assumed[server] += 1;
         }
-        let Some(expiry) = summary.expiry else { return };
+        let Some(expiry) = summary.expiry.filter(|_| summary.state != State::Elsewhere) else {
+            return;
+        };
         if self.lives.len() <= server {
             self.lives.resize_with(server + 1, LifeHistogram::default);
         }
@@ -154,6 +157,9 @@ impl MetricsQuery {
         registry.register("build", "Version of the running program", Info::new(version));
         view.metrics.register(&mut registry);
         self.register_servers(view, &mut registry);
+        if let Some(cluster) = view.cluster {
+            register_cluster(view, cluster, &mut registry);
+        }
         if names {
             register_named(view, &mut registry, self.now);
         }
@@ -180,7 +186,8 @@ impl MetricsQuery {
             let Some(id) = view.tokens.servers.id_of(&server.name) else { continue };
             let labels = vec![("server", server.name.clone())];
             let state_counts = view.tokens.scheduler.state_counts_of(id);
-            for state in State::ALL {
+            let is_shown = |state: &State| *state != State::Elsewhere || view.cluster.is_some();
+            for state in State::ALL.into_iter().filter(is_shown) {
                 let state_label = vec![("state", state.as_str().to_owned())];
                 let labels = [labels.clone(), state_label].concat();
                 tokens.get_or_create(&labels).set(whole(state_counts.of(state)));
@@ -221,6 +228,23 @@ impl MetricsQuery {
     }
 }
 
+fn register_cluster(view: &View<'_>, cluster: ClusterView<'_>, registry: &mut Registry) {
+    view.metrics.register_claims(registry);
+    let (reachable, members) = (Gauge::<i64>::default(), Gauge::<i64>::default());
+    reachable.set(i64::from(cluster.replica.unreachable().is_none()));
+    members.set(whole(cluster.replica.members().len()));
+    registry.register(
+        "cluster_reachable",
+        "1 if etcd can be used, 0 if logins wait for it",
+        reachable,
+    );
+    registry.register(
+        "cluster_members",
+        "Living replicas, this one included, as this one has last seen",
+        members,
+    );
+}
+
 fn register_named(view: &View<'_>, registry: &mut Registry, now: Moment) {
     let (alive, remaining) = (Gauges::default(), FloatGauges::default());
     let (expiries, mut infos) = (Gauges::default(), TokenInfos::default());
@@ -229,6 +253,10 @@ fn register_named(view: &View<'_>, registry: &mut Registry, now: Moment) {
     for token in named {
         let id: Option<TokenId> = view.tokens.registry.id_of(&token.name);
         let Some(known) = id.and_then(|id| view.tokens.scheduler.token(id)) else { continue };
+        // The replica that checks it exports its life.
+        if known.state() == State::Elsewhere {
+            continue;
+        }
         let labels = vec![("token", token.name.clone())];
         let lives = matches!(known.state(), State::Alive | State::Retrying);
         alive.get_or_create(&labels).set(i64::from(lives));

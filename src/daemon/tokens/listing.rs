@@ -44,7 +44,7 @@ impl Tokens {
 
     /// The token of a key in the cluster, if it is configured here, on that server.
     pub(crate) fn of_cluster_key(&self, key: &TokenKey) -> Option<TokenId> {
-        let (server, name) = key.server_and_name()?;
+        let (server, name) = key.names()?;
         let id = self.registry.id_of(&name)?;
         let own = self.registry.token(id)?.config().server;
         (self.servers.get(own)?.settings.name == server).then_some(id)
