@@ -156,8 +156,8 @@ impl CliError {
             Self::Usage(_) => EX_USAGE,
             Self::Configuration(_)
             | Self::Log(InitError::Filter(_))
-            | Self::Daemon(DaemonError::Client { .. }) => EX_CONFIG,
-            Self::Daemon(DaemonError::Locked(_)) | Self::Demo(_) => EX_UNAVAILABLE,
+            | Self::Daemon(DaemonError::Client { .. } | DaemonError::Cluster(_)) => EX_CONFIG,
+            Self::Daemon(DaemonError::Locked(_) | DaemonError::NameTaken { .. }) | Self::Demo(_) => EX_UNAVAILABLE,
             Self::Log(InitError::Stdout(_) | InitError::Thread(_) | InitError::Twice)
             | Self::Daemon(DaemonError::System { .. })
             | Self::System { .. } => EX_SOFTWARE,

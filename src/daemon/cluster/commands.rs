@@ -99,10 +99,7 @@ impl Answers {
 
 impl Pause {
     fn no_etcd(&self, error: &str) -> ApiError {
-        let action = self.request.as_str();
-        let message =
-            format!("etcd cannot be used, so {action} cannot reach the other replicas: {error}");
-        ApiError::new(ApiErrorKind::Unavailable, message)
+        ApiError::no_etcd(self.request.as_str(), error)
     }
 
     fn refuse(self, error: ApiError, log: &mut EventLog) {
@@ -137,13 +134,11 @@ impl Cluster {
     ) -> Option<ApiError> {
         let key = tokens.cluster_key(id)?;
         if let Some(other) = self.other_asker(key.hash()) {
-            let message = format!("{name} is checked by replica {other}; run the command there");
-            return Some(ApiError::new(ApiErrorKind::Conflict, message));
+            return Some(ApiError::elsewhere(name, other));
         }
         let spends = matches!(request, OperatorRequest::Reauth | OperatorRequest::Revoke);
         let error = self.replica.unreachable().filter(|_| spends)?;
-        let message = format!("etcd cannot be used, so {} cannot start: {error}", request.as_str());
-        Some(ApiError::new(ApiErrorKind::Unavailable, message))
+        Some(ApiError::no_etcd(request.as_str(), error))
     }
 }
 

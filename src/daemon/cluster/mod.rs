@@ -30,19 +30,23 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub(crate) use self::setup::Opened;
-pub(crate) use self::spendings::Spending;
+pub(crate) use self::commands::Pause;
+pub(crate) use self::spendings::{Spending, is_spending};
+pub(crate) use self::values::obtained;
 
 use self::asking::Asking;
 use self::commands::Answers;
 use self::setup::{boot_id, random};
 use self::spendings::{HELD_RETRY, Spendings};
 use self::values::Values;
+use super::metrics::{ClaimResult, Metrics};
+use super::queries::ClusterView;
 use super::tasks::Tasks;
 use super::tokens::{Listing, Tokens};
 use crate::clock;
 use crate::cluster::etcd::Etcd;
 use crate::cluster::link::{Link, LinkEvent};
-use crate::cluster::replica::{ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
+use crate::cluster::replica::{ClaimCounts, ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
 use crate::cluster::replica::{StoreRevision, TokenHash, TokenKey};
 use crate::cluster::seal::Keys;
 use crate::event_log::EventLog;
@@ -92,6 +96,8 @@ pub(crate) struct Cluster {
     seen_due: Option<Moment>,
     /// Since when etcd cannot be used.
     unreachable_since: Option<Timestamp>,
+    /// As of the last turn.
+    claim_counts: ClaimCounts,
     is_name_taken: bool,
     is_stopping: bool,
     has_left: bool,
@@ -131,6 +137,7 @@ impl Cluster {
             seen: None,
             seen_due: None,
             unreachable_since: None,
+            claim_counts: ClaimCounts::default(),
             is_name_taken: false,
             is_stopping: false,
             has_left: false,
@@ -194,6 +201,7 @@ impl Cluster {
         now: Moment,
         tokens: &mut Tokens,
         tasks: &mut Tasks,
+        metrics: &Metrics,
     ) -> Vec<Start> {
         // Others would ask about the tokens that are not listed yet.
         if !self.asking.has_listed() {
@@ -209,6 +217,7 @@ impl Cluster {
                 starts.extend(self.on_output(output, now, tokens, tasks));
             }
         }
+        self.count_claims(metrics);
         self.asking.end_wait_if_due(now, &self.replica);
         self.retry_values(now, tokens, tasks);
         self.answers.expire(now, &mut tokens.log);
@@ -261,6 +270,20 @@ impl Cluster {
             Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
         }
         None
+    }
+
+    /// Counts what became of claims since the last time.
+    fn count_claims(&mut self, metrics: &Metrics) {
+        let counts = self.replica.claim_counts();
+        let before = std::mem::replace(&mut self.claim_counts, counts);
+        for (result, now, before) in [
+            (ClaimResult::Granted, counts.granted, before.granted),
+            (ClaimResult::Held, counts.held, before.held),
+            (ClaimResult::Stolen, counts.stolen, before.stolen),
+            (ClaimResult::Lost, counts.lost, before.lost),
+        ] {
+            (before..now).for_each(|_| metrics.count_claim(result));
+        }
     }
 
     fn on_held(
@@ -348,9 +371,9 @@ impl Cluster {
         }
     }
 
-    /// Whether another replica has this name, so that the daemon must end.
-    pub(crate) const fn is_name_taken(&self) -> bool {
-        self.is_name_taken
+    /// The name of this replica, if another one has it, so that the daemon must end.
+    pub(crate) fn name_taken(&self) -> Option<String> {
+        self.is_name_taken.then(|| self.settings.name.clone())
     }
 
     /// The daemon stops: no spending begins any more. Those under way may end, and their values are
@@ -367,11 +390,16 @@ impl Cluster {
 
     /// Waits until the values of spendings that have ended are stored and this replica has left, for
     /// a limited time.
-    pub(crate) async fn leave(mut self: Box<Self>, tokens: &mut Tokens, tasks: &mut Tasks) {
+    pub(crate) async fn leave(
+        mut self: Box<Self>,
+        tokens: &mut Tokens,
+        tasks: &mut Tasks,
+        metrics: &Metrics,
+    ) {
         let left = async {
             // Without a member's key there is nothing to leave.
             while !self.has_left && self.asking.has_listed() {
-                for start in self.turn(clock::now(), tokens, tasks) {
+                for start in self.turn(clock::now(), tokens, tasks, metrics) {
                     self.ended(&start.spending, spendings::NOTHING);
                 }
                 if self.has_left {
@@ -385,6 +413,19 @@ impl Cluster {
         let _ = timeout(LEAVE_TIMEOUT, left).await;
         self.persist_seen(tokens);
         self.link.leave().await;
+    }
+
+    /// What queries read.
+    pub(crate) fn view(&self) -> ClusterView<'_> {
+        ClusterView {
+            replica: &self.replica,
+            settings: &self.settings,
+            unreachable_since: self.unreachable_since,
+            held: self.spendings.held_count(),
+            endpoints: &self.endpoints,
+            revision: self.replica.seen().map_or(0, |at| at.revision),
+            rekey: self.rekey.as_ref(),
+        }
     }
 
     /// The replica that asks about a token, if that is another one.

@@ -128,8 +128,8 @@ pub(crate) fn is_spending(ticket: Ticket, action: &Action, tokens: &Tokens) -> b
 
 impl Cluster {
     /// An attempt starts: reported when it has its claim.
-    pub(crate) fn stash_start(&mut self, id: TokenId, notice: &Notice) {
-        self.spendings.started.insert(id, notice.clone());
+    pub(crate) fn stash_start(&mut self, id: TokenId, notice: Notice) {
+        self.spendings.started.insert(id, notice);
     }
 
     /// Requests a claim for an action that spends. The scheduler still awaits its ticket.

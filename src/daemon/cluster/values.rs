@@ -268,7 +268,7 @@ impl Cluster {
         value: TokenValue,
         refresh: Option<TokenValue>,
     ) -> Option<Arc<[u8]>> {
-        let with = self.replica.meta()?.key;
+        let with = self.replica.seal_key()?;
         // The replica is suspended if it does not have this key.
         self.keys.seal(with, &Plain { value, refresh }, &self.path_of(key)).ok()
     }
