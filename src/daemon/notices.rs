@@ -78,6 +78,7 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
                 ReplacedBy::Reauth => "token value replaced by re-authentication",
                 ReplacedBy::Renewal => "token value replaced by a renewal",
                 ReplacedBy::Source => "token value replaced by the value in its source",
+                ReplacedBy::Replica => "token value replaced by the value of another replica",
             };
             let fields = Fields { by: Some(by.as_str()), ..*names };
             (EventName::TokenReplaced, message.into(), fields)

@@ -22,7 +22,7 @@ pub enum State {
     Retrying,
     /// Paused by an operator.
     Paused,
-    /// Another replica checks it.
+    /// Another replica asks about the token.
     Elsewhere,
     /// The last response confirmed the token, and its expiry is in the future.
     Alive,
@@ -93,6 +93,7 @@ impl Token {
     pub fn state(&self) -> State {
         match self.validity {
             _ if self.paused => State::Paused,
+            _ if self.elsewhere => State::Elsewhere,
             Validity::Alive(_) if self.is_failing() => State::Retrying,
             Validity::Alive(_) => State::Alive,
             Validity::Unknown | Validity::Unverified(_) => State::Unverified,
