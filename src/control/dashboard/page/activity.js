@@ -87,6 +87,9 @@ const SAID = {
   refresh_token_rejected: "its refresh token was rejected",
   renewal_learned: "renewal proven", action_requested: "control command",
   action_refused: "control command refused", value_read: "token value read",
+  cluster_joined: "joined the cluster", replica_joined: "replica joined", replica_left: "replica left",
+  cluster_unreachable: "cluster unreachable", cluster_recovered: "cluster reachable again",
+  reauth_held: "re-authentication waits for the cluster",
 };
 
 function noteItem(note, subject) {
