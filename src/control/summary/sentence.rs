@@ -290,7 +290,6 @@ impl Sentence {
                 }
                 self.text("` continues its checks");
             }
-            State::Elsewhere => self.fate(token),
             State::Retrying | State::Alive => {
                 self.text("is alive");
                 self.expiry(token, [" until", ", assumed until", " and does not expire"]);
