@@ -17,6 +17,7 @@
 mod asking;
 mod commands;
 mod notices;
+mod rekey;
 mod setup;
 mod spendings;
 mod values;
@@ -36,6 +37,7 @@ pub(crate) use self::values::obtained;
 
 use self::asking::Asking;
 use self::commands::Answers;
+use self::rekey::Rekey;
 use self::setup::{boot_id, random};
 use self::spendings::{HELD_RETRY, Spendings};
 use self::values::Values;
@@ -45,10 +47,11 @@ use super::tasks::Tasks;
 use super::tokens::{Listing, Tokens};
 use crate::clock;
 use crate::cluster::etcd::Etcd;
-use crate::cluster::link::{Link, LinkEvent};
+use crate::cluster::link::{EndpointState, Link, LinkEvent, ReadResult};
 use crate::cluster::replica::{ClaimCounts, ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
 use crate::cluster::replica::{StoreRevision, TokenHash, TokenKey};
 use crate::cluster::seal::Keys;
+use crate::control::EndpointView;
 use crate::event_log::EventLog;
 use crate::lifecycle::{Notice, OperatorRequest, State};
 use crate::scheduler::TokenId;
@@ -62,6 +65,10 @@ const SEEN_INTERVAL: Duration = Duration::from_secs(5);
 /// How long leaving the cluster may take: then the lease ends by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Environment variable of debug builds: claims end with the lease, which is not safe. Tests set it to
+/// see that they would notice two spendings at once.
+const CLAIM_ON_LEASE: &str = "TOKENKEEP_TEST_CLAIM_ON_LEASE";
+
 /// Something that the main loop hands to [`Cluster::on_event`].
 #[derive(Debug)]
 pub(crate) enum ClusterEvent {
@@ -69,6 +76,10 @@ pub(crate) enum ClusterEvent {
     Link(LinkEvent),
     /// The connection and the keys of a new configuration were opened, or why not.
     Reopened(Box<Result<(settings::Cluster, Opened), String>>),
+    /// All keys were read, for a rotation of the key.
+    RekeyRead(ReadResult),
+    /// The endpoints were asked for their state.
+    Endpoints(Vec<EndpointState>),
 }
 
 /// A spending that may begin.
@@ -90,7 +101,12 @@ pub(crate) struct Cluster {
     values: Values,
     asking: Asking,
     answers: Answers,
+    /// Work beside the loop.
     work: JoinSet<ClusterEvent>,
+    rekey: Option<Rekey>,
+    /// What the endpoints said when they were asked last.
+    endpoints: Vec<EndpointView>,
+    is_asking_endpoints: bool,
     /// The newest state of etcd, and when it is persisted, if it is not.
     seen: Option<StoreRevision>,
     seen_due: Option<Moment>,
@@ -122,7 +138,9 @@ impl Cluster {
             seen: seen.map(|ClusterSeen { cluster, revision }| StoreRevision { cluster, revision }),
             keys: keys.ids(),
             seed: random(),
+            claim_on_lease: cfg!(debug_assertions) && std::env::var_os(CLAIM_ON_LEASE).is_some(),
         };
+        let endpoints = setup::unasked(&settings);
         tokens.listing = Some(Box::new(Listing::default()));
         Self {
             settings,
@@ -134,6 +152,9 @@ impl Cluster {
             asking: Asking::new(now),
             answers: Answers::default(),
             work: JoinSet::new(),
+            rekey: None,
+            endpoints,
+            is_asking_endpoints: false,
             seen: None,
             seen_due: None,
             unreachable_since: None,
@@ -160,6 +181,8 @@ impl Cluster {
         match event {
             ClusterEvent::Link(event) => self.on_link_event(event, now),
             ClusterEvent::Reopened(opened) => self.on_reopened(*opened, log),
+            ClusterEvent::RekeyRead(read) => self.on_rekey_read(read),
+            ClusterEvent::Endpoints(endpoints) => self.on_endpoints(endpoints),
         }
     }
 
@@ -264,7 +287,11 @@ impl Cluster {
             }
             Output::Notice(notice) => self.on_notice_of_replica(&notice, tokens),
             Output::NameTaken => self.is_name_taken = true,
-            Output::Answered(id, result) => self.answers.end(id, result, now, tokens),
+            Output::Answered(id, result) => {
+                if !self.on_rekey_answer(id, &result) {
+                    self.answers.end(id, result, now, tokens);
+                }
+            }
             Output::Left => self.has_left = true,
             // Executed by the link.
             Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
@@ -424,7 +451,7 @@ impl Cluster {
             held: self.spendings.held_count(),
             endpoints: &self.endpoints,
             revision: self.replica.seen().map_or(0, |at| at.revision),
-            rekey: self.rekey.as_ref(),
+            rekey: self.rekey.as_ref().map(|rekey| &rekey.view),
         }
     }
 

@@ -2,12 +2,17 @@
 //! first two.
 
 use std::fs;
+use std::sync::Arc;
+
+use url::Url;
 
 use super::{Cluster, ClusterEvent};
 use crate::clock;
 use crate::cluster::etcd::Access;
+use crate::cluster::link::{EndpointState, Engine as _};
 use crate::cluster::seal::Keys;
 use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
+use crate::control::EndpointView;
 use crate::event_log::EventLog;
 use crate::settings;
 
@@ -53,6 +58,22 @@ impl Cluster {
         self.replica.accept_store(clock::now());
     }
 
+    /// Asks the endpoints for their state, for the client that looks next.
+    pub(crate) fn ask_endpoints(&mut self) {
+        if !std::mem::replace(&mut self.is_asking_endpoints, true) {
+            let engine = Arc::clone(self.link.engine());
+            self.work.spawn(async move { ClusterEvent::Endpoints(engine.reachable().await) });
+        }
+    }
+
+    pub(super) fn on_endpoints(&mut self, states: Vec<EndpointState>) {
+        self.is_asking_endpoints = false;
+        // In the order of the configuration.
+        for (view, state) in self.endpoints.iter_mut().zip(states) {
+            view.error = state.state.err().map(|error| error.to_string());
+        }
+    }
+
     pub(super) fn on_reopened(
         &mut self,
         opened: Result<(settings::Cluster, Opened), String>,
@@ -63,6 +84,7 @@ impl Cluster {
                 self.replica.set_keys(keys.ids(), clock::now());
                 self.link.engine().reconfigure(access);
                 self.keys = keys;
+                self.endpoints = unasked(&settings);
                 self.settings = settings;
             }
             Err(error) => {
@@ -71,6 +93,12 @@ impl Cluster {
             }
         }
     }
+}
+
+/// The endpoints, before they were asked.
+pub(super) fn unasked(settings: &settings::Cluster) -> Vec<EndpointView> {
+    let view = |url: &Url| EndpointView { url: url.to_string(), current: false, error: None };
+    settings.etcd.iter().map(view).collect()
 }
 
 /// A random number. Two starts on one machine must not have the same.

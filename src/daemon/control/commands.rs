@@ -13,7 +13,7 @@ use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notices;
 use crate::daemon::queries::{
-    ClusterView, DashboardQuery, Disclosure, ListQuery, MetricsQuery, Query, ScanQueue, View,
+    DashboardQuery, Disclosure, ListQuery, MetricsQuery, Query, ScanQueue, View,
     cluster_detail, scan_events, token_summary,
 };
 use crate::daemon::tasks::blocking::{USERS, blocking_among};
@@ -110,7 +110,12 @@ impl PendingCommands {
             Command::Value { name, caller, reply } => {
                 self.request_value(name, caller, reply, parts);
             }
-            Command::Cluster(reply) => drop(reply.send(cluster_detail(&parts.view()))),
+            Command::Cluster(reply) => {
+                if let Some(cluster) = &mut parts.cluster {
+                    cluster.ask_endpoints();
+                }
+                drop(reply.send(cluster_detail(&parts.view())));
+            }
             Command::Rekey { caller, reply } => {
                 let result = parts.rekey(caller);
                 parts.log_action((None, "rekey"), caller, result.as_ref().err());
