@@ -217,6 +217,11 @@ impl Daemon {
         }
         config.retry(now, tokens);
         control.listeners.retry(now, &mut tokens.log);
+        if self.config.take_reloaded()
+            && let Some(cluster) = &mut self.cluster
+        {
+            cluster.reload(self.config.settings.cluster.as_ref());
+        }
         self.turn_cluster(now);
         self.execute_actions();
         // Claims that were requested are sent at once.
