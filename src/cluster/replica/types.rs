@@ -140,6 +140,8 @@ pub struct Transaction {
     pub deletes: Vec<Key>,
     /// Keys to read if something has another revision.
     pub reads: Vec<Key>,
+    /// All puts get the replica's lease. Only for [`ReplicaSettings::claim_on_lease`].
+    pub leased: bool,
 }
 
 /// The result of a transaction.
@@ -161,6 +163,19 @@ pub enum StoreError {
     /// etcd refused it, and it was not executed: rights, user or password, a request that it does
     /// not understand.
     Refused(Arc<str>),
+}
+
+/// How many claims came to what, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClaimCounts {
+    /// Spendings that were granted, the stolen ones included.
+    pub granted: u64,
+    /// Requests that were held.
+    pub held: u64,
+    /// Claims of silent replicas that were replaced.
+    pub stolen: u64,
+    /// Own claims that were gone when the spending ended.
+    pub lost: u64,
 }
 
 /// Number of an operation, to match its result.
@@ -188,6 +203,9 @@ pub struct ReplicaSettings {
     pub keys: Vec<KeyId>,
     /// For random numbers.
     pub seed: u64,
+    /// Puts claims on the lease, and takes whenever no claim exists. Unsafe: for tests that must see
+    /// two spendings at once.
+    pub claim_on_lease: bool,
 }
 
 /// A request to spend.
@@ -274,7 +292,7 @@ pub enum Output {
     Notice(ClusterNotice),
     /// The process must end: another replica has this name.
     NameTaken,
-    /// A request of an operator has ended: a pause, a resumption.
+    /// A request of an operator has ended: a pause, a resumption, a step of a key rotation.
     Answered(OperationId, Result<(), Arc<str>>),
     /// This replica has left the cluster.
     Left,
@@ -355,6 +373,11 @@ impl TokenHash {
         // The highest bits are as good as any.
         (self.0 >> 54) as usize
     }
+
+    /// What the token adds to the digest of its slot: bits that do not choose the slot.
+    pub(super) fn digest(self) -> u32 {
+        u32::try_from(self.0 & 0xffff_ffff).unwrap_or_default()
+    }
 }
 
 /// Adds `part`, with every byte percent-encoded that could separate parts or is not printable.
@@ -389,6 +412,10 @@ fn decode(part: &str) -> Option<String> {
 
 /// `SipHash-1-3` with a fixed key: stable, and the same on all replicas.
 fn hash(bytes: &[u8]) -> u64 {
-    siphasher::sip::SipHasher13::new_with_keys(0x746f_6b65_6e6b_6565, 0x7020_636c_7573_7465)
-        .hash(bytes)
+    hash_with(0x7020_636c_7573_7465, bytes)
+}
+
+/// Like [`hash`], with a second half of the key.
+pub(super) fn hash_with(key: u64, bytes: &[u8]) -> u64 {
+    siphasher::sip::SipHasher13::new_with_keys(0x746f_6b65_6e6b_6565, key).hash(bytes)
 }

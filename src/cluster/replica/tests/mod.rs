@@ -1,0 +1,1 @@
+//! Tests of a replica as the specification reads.
