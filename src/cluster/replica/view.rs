@@ -18,6 +18,8 @@ pub(super) struct View {
     failover: Duration,
     /// Digest of the tokens that this replica lists, for each slot.
     digests: Box<[u32; SLOTS]>,
+    /// How many tokens this replica lists in each slot.
+    listed: Box<[u32; SLOTS]>,
     /// The living replicas by name, this one included. Empty: there is no view, and this replica
     /// asks about everything.
     members: BTreeMap<Arc<str>, Option<Arc<Member>>>,
@@ -42,16 +44,19 @@ impl View {
             me,
             failover,
             digests: Box::new([0; SLOTS]),
+            listed: Box::new([0; SLOTS]),
             members: BTreeMap::new(),
             slots: vec![Slot::default(); SLOTS],
             leave_at: None,
         }
     }
 
-    /// Adds a token to the digests, or removes it: the two are the same. Returns whether other slots
-    /// are asked now.
-    pub(super) fn toggle(&mut self, token: TokenHash) -> bool {
+    /// Adds a token to the digests, or removes it: the two are the same for them. Returns whether
+    /// other slots are asked now.
+    pub(super) fn toggle(&mut self, token: TokenHash, is_listed: bool) -> bool {
         let slot = token.slot();
+        let listed = &mut self.listed[slot];
+        *listed = if is_listed { *listed + 1 } else { listed.saturating_sub(1) };
         self.digests[slot] ^= token.digest();
         if self.members.is_empty() {
             return false;
@@ -129,6 +134,18 @@ impl View {
     /// The living replicas, sorted by name.
     pub(super) fn members(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
         self.members.keys()
+    }
+
+    /// How many of the tokens that this replica lists each living replica asks about, by name.
+    pub(super) fn shares(&self) -> Vec<(Arc<str>, usize)> {
+        let mut shares: BTreeMap<&Arc<str>, usize> =
+            self.members.keys().map(|name| (name, 0)).collect();
+        for (slot, listed) in self.slots.iter().zip(self.listed.iter()) {
+            if let Some(share) = slot.owner.as_ref().and_then(|owner| shares.get_mut(owner)) {
+                *share += *listed as usize;
+            }
+        }
+        shares.into_iter().map(|(name, tokens)| (Arc::clone(name), tokens)).collect()
     }
 
     /// When [`View::refresh`] has something to do.
