@@ -1,5 +1,6 @@
 //! What clients see of the cluster of replicas.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -67,19 +68,14 @@ impl<'a> ClusterView<'a> {
     }
 
     fn replicas(self) -> Vec<ReplicaView> {
-        let shares = self.replica.shares().into_iter();
-        let replicas = shares.map(|(name, tokens)| {
-            let member = self.replica.member(&name);
+        let records: HashMap<_, _> = self.replica.member_records().collect();
+        let replicas = self.replica.shares().into_iter().map(|(name, tokens)| {
+            let record = records.get(&name);
             ReplicaView {
                 name: name.to_string(),
                 tokens,
-                format: member.map(|member| member.format),
-                keys: member
-                    .into_iter()
-                    .flat_map(|member| &member.keys)
-                    .copied()
-                    .map(hex)
-                    .collect(),
+                format: record.map(|record| record.format),
+                keys: record.into_iter().flat_map(|record| &record.keys).map(hex).collect(),
             }
         });
         replicas.collect()
@@ -128,7 +124,7 @@ pub(crate) fn cluster_detail(view: &View<'_>) -> Result<ClusterDetail, ApiError>
         prefix: cluster.settings.prefix.clone(),
         failover_ms: whole_millis(cluster.settings.failover),
         revision: cluster.revision,
-        sealing_key: cluster.replica.meta().map(|meta| hex(meta.key)),
+        sealing_key: cluster.replica.seal_key().as_ref().map(hex),
         endpoints: cluster.endpoints.to_vec(),
         replicas: cluster.replicas(),
         claims: cluster.claims(),
@@ -136,6 +132,6 @@ pub(crate) fn cluster_detail(view: &View<'_>) -> Result<ClusterDetail, ApiError>
     })
 }
 
-fn hex(KeyId(id): KeyId) -> String {
+fn hex(KeyId(id): &KeyId) -> String {
     format!("{id:016x}")
 }
