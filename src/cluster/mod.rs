@@ -5,5 +5,10 @@
 //! that can be sent once, a revocation) twice is not, so it needs a claim in etcd.
 //!
 //! - [`replica`] decides, and is pure: no I/O, no clock, no runtime.
+//! - [`link`] executes its operations, on an [`Engine`](link::Engine).
+//! - [`record`] and [`seal`] say how records and values are stored.
 
+pub mod link;
+pub mod record;
 pub mod replica;
+pub mod seal;
