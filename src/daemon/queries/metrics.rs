@@ -151,7 +151,7 @@ impl MetricsQuery {
         }
     }
 
-    fn registry(&self, view: &View<'_>, names: bool) -> Registry {
+    pub(super) fn registry(&self, view: &View<'_>, names: bool) -> Registry {
         let mut registry = Registry::with_prefix("tokenkeep");
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "Version of the running program", Info::new(version));
@@ -231,7 +231,7 @@ impl MetricsQuery {
 fn register_cluster(cluster: ClusterView<'_>, registry: &mut Registry) {
     let (reachable, members) = (Gauge::<i64>::default(), Gauge::<i64>::default());
     reachable.set(i64::from(cluster.replica.unreachable().is_none()));
-    members.set(whole(cluster.replica.members().len()));
+    members.set(whole(cluster.members().len()));
     let claims = Family::<Labels, Counter>::default();
     let counts = cluster.replica.claim_counts();
     for (result, count) in [
