@@ -27,22 +27,6 @@ const LOGIN: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
 const OUTCOMES: [&str; 6] =
     ["alive", "expired", "rejected", "throttled", "misconfigured", "unavailable"];
 
-/// What requests for a claim come to, in the order of [`ClaimResult`].
-const CLAIMS: [&str; 4] = ["granted", "held", "stolen", "lost"];
-
-/// What a request for a claim came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ClaimResult {
-    /// The claim was taken.
-    Granted,
-    /// It was not: another replica has one, or etcd cannot be used.
-    Held,
-    /// It was taken over from another replica, whose time has passed.
-    Stolen,
-    /// It was taken over by another replica before the end of what it was for.
-    Lost,
-}
-
 /// All metrics that are counted.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -55,8 +39,6 @@ pub(crate) struct Metrics {
     notify_delivered: Family<Labels, Counter>,
     notify_failed: Family<Labels, Counter>,
     notify_dropped: Family<Labels, Counter>,
-    /// In the order of [`CLAIMS`].
-    claims: [Counter; CLAIMS.len()],
     /// The metrics of each server, so that a check needs no look-up.
     servers: Vec<Option<ServerMetrics>>,
 }
@@ -83,7 +65,6 @@ impl Metrics {
             notify_delivered: Family::default(),
             notify_failed: Family::default(),
             notify_dropped: Family::default(),
-            claims: Default::default(),
             servers: Vec::new(),
         }
     }
@@ -190,21 +171,6 @@ impl Metrics {
             "Events for a [notify] that were dropped because 1000 newer ones waited",
             self.notify_dropped.clone(),
         );
-    }
-
-    /// Registers the metrics of a cluster.
-    pub(crate) fn register_claims(&self, registry: &mut Registry) {
-        let claims = Family::<Labels, Counter>::default();
-        for (result, counter) in CLAIMS.into_iter().zip(&self.claims) {
-            let labels = vec![("result", result.to_owned())];
-            claims.get_or_create(&labels).inc_by(counter.get());
-        }
-        registry.register("cluster_claims", "Requests for claims, by result", claims);
-    }
-
-    /// A request for a claim has ended.
-    pub(crate) fn count_claim(&self, result: ClaimResult) {
-        self.claims[result as usize].inc();
     }
 
     /// A check has ended.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::FORMAT;
 use super::mirror::Mirror;
 use super::types::{HeldReason, Key, Member, Meta, Output, ReplicaSettings, SLOTS};
-use super::FORMAT;
 use crate::time::Moment;
 
 /// Pause before an attempt is repeated.
@@ -346,7 +346,10 @@ impl Trouble {
 }
 
 /// Why this replica must not use an etcd with this `meta`; `None` if it may.
-pub(super) fn meta_error(meta: &Result<Meta, Arc<str>>, settings: &ReplicaSettings) -> Option<Arc<str>> {
+pub(super) fn meta_error(
+    meta: &Result<Meta, Arc<str>>,
+    settings: &ReplicaSettings,
+) -> Option<Arc<str>> {
     match meta {
         Err(why) => Some(format!("the key `meta` in etcd cannot be read: {why}").into()),
         Ok(meta) if meta.format != FORMAT => Some(

@@ -157,8 +157,7 @@ impl Mirror {
                 Some(Change::Meta)
             }
             (Key::Member(name), record) => {
-                let member =
-                    if let Record::Member(member) = record { Some(member) } else { None };
+                let member = if let Record::Member(member) = record { Some(member) } else { None };
                 self.members.insert(name.clone(), (revision, member));
                 Some(Change::Member(name))
             }

@@ -100,16 +100,14 @@ impl Replica {
     /// A token that this replica can ask about: it is configured and has a value. Once for each
     /// token, until it is [unlisted](Replica::unlist).
     pub fn list(&mut self, token: TokenHash, _now: Moment) {
-        self.toggle(token, true);
+        if self.view.list(token) {
+            self.outputs.push(Output::SlotsChanged);
+        }
     }
 
     /// A listed token was removed, or has no value any more.
     pub fn unlist(&mut self, token: TokenHash, _now: Moment) {
-        self.toggle(token, false);
-    }
-
-    fn toggle(&mut self, token: TokenHash, is_listed: bool) {
-        if self.view.toggle(token, is_listed) {
+        if self.view.unlist(token) {
             self.outputs.push(Output::SlotsChanged);
         }
     }
@@ -160,25 +158,14 @@ impl Replica {
         self.seen
     }
 
+    /// The claims under way, as far as this replica has seen: which token, who, and since when.
+    pub fn claims(&self) -> impl Iterator<Item = (&TokenKey, &Arc<str>, Moment)> {
+        self.mirror.claims.values().map(|seen| (&seen.token, &seen.claim.replica, seen.seen))
+    }
+
     /// How many of the tokens that this replica lists each living replica asks about, by name.
     pub fn shares(&self) -> Vec<(Arc<str>, usize)> {
         self.view.shares()
-    }
-
-    /// What a living replica says about itself.
-    pub fn member(&self, name: &str) -> Option<&Member> {
-        self.mirror.members.get(name)?.1.as_deref()
-    }
-
-    /// What all replicas must agree on, as last seen.
-    pub fn meta(&self) -> Option<&Meta> {
-        self.mirror.meta.as_ref()?.0.as_ref().ok()
-    }
-
-    /// Spendings under way, with the replica, and since when as far as this one has seen.
-    pub fn claims(&self) -> impl Iterator<Item = (&TokenKey, &Arc<str>, Moment)> {
-        let claims = self.mirror.claims.values();
-        claims.map(|seen| (&seen.token, &seen.claim.replica, seen.seen))
     }
 
     /// The keys that this replica can open are others by now.

@@ -101,7 +101,8 @@ impl Replica {
 
     /// etcd cannot be used from now on.
     pub(super) fn enter(&mut self, trouble: Trouble, now: Moment) {
-        if self.membership.trouble.as_ref() == Some(&trouble) || self.membership.phase == Phase::Left
+        if self.membership.trouble.as_ref() == Some(&trouble)
+            || self.membership.phase == Phase::Left
         {
             return;
         }
@@ -302,10 +303,8 @@ impl Replica {
     fn own_record_written(&mut self, revision: u64, now: Moment) {
         let Some(member) = self.membership.written_record() else { return };
         let key = Key::Member(self.settings.name.clone());
-        let written = Transaction {
-            puts: vec![(key, Record::Member(member))],
-            ..Transaction::default()
-        };
+        let written =
+            Transaction { puts: vec![(key, Record::Member(member))], ..Transaction::default() };
         let changes = self.mirror.written(&written, revision, now);
         self.take_changes(changes, now);
         self.join(false, now); // It may have been deleted since.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::claims::{Claims, Parts, free_at};
-use super::operations::Purpose;
 use super::mirror::Mirror;
+use super::operations::Purpose;
 use super::types::{Key, Output, Record, ReplicaSettings, TokenHash, TokenKey, Transaction};
 use crate::time::Moment;
 
@@ -42,8 +42,7 @@ impl Publications {
             Some(publication) if publication.sent => publication.next = Some(value),
             _ => {
                 let hash = token.hash();
-                let new =
-                    Publication { token, value, base, sent: false, stored: None, next: None };
+                let new = Publication { token, value, base, sent: false, stored: None, next: None };
                 self.waiting.insert(hash, new);
             }
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -151,14 +151,14 @@ impl MetricsQuery {
         }
     }
 
-    fn registry(&self, view: &View<'_>, names: bool) -> Registry {
+    pub(super) fn registry(&self, view: &View<'_>, names: bool) -> Registry {
         let mut registry = Registry::with_prefix("tokenkeep");
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "Version of the running program", Info::new(version));
         view.metrics.register(&mut registry);
         self.register_servers(view, &mut registry);
         if let Some(cluster) = view.cluster {
-            register_cluster(view, cluster, &mut registry);
+            register_cluster(cluster, &mut registry);
         }
         if names {
             register_named(view, &mut registry, self.now);
@@ -228,11 +228,21 @@ impl MetricsQuery {
     }
 }
 
-fn register_cluster(view: &View<'_>, cluster: ClusterView<'_>, registry: &mut Registry) {
-    view.metrics.register_claims(registry);
+fn register_cluster(cluster: ClusterView<'_>, registry: &mut Registry) {
     let (reachable, members) = (Gauge::<i64>::default(), Gauge::<i64>::default());
     reachable.set(i64::from(cluster.replica.unreachable().is_none()));
-    members.set(whole(cluster.replica.members().len()));
+    members.set(whole(cluster.members().len()));
+    let claims = Family::<Labels, Counter>::default();
+    let counts = cluster.replica.claim_counts();
+    for (result, count) in [
+        ("granted", counts.granted),
+        ("held", counts.held),
+        ("stolen", counts.stolen),
+        ("lost", counts.lost),
+    ] {
+        claims.get_or_create(&vec![("result", result.to_owned())]).inc_by(count);
+    }
+    registry.register("cluster_claims", "Requests for claims, by result", claims);
     registry.register(
         "cluster_reachable",
         "1 if etcd can be used, 0 if logins wait for it",
