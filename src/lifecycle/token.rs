@@ -342,8 +342,7 @@ impl Token {
     /// check, for the second query after a 401, and past the expiry, because the pooled connections
     /// may be the cause.
     pub(super) fn current_connection(&self, now: Moment) -> Connection {
-        let is_overdue =
-            !self.is_taken_over() && self.expiry().is_some_and(|expiry| expiry <= now);
+        let is_overdue = !self.is_taken_over() && self.expiry().is_some_and(|expiry| expiry <= now);
         if self.failures > 0 || is_overdue { Connection::Fresh } else { Connection::Pooled }
     }
 
@@ -375,7 +374,6 @@ impl Token {
         let attempts = self.budget.attempts();
         (attempts.counted > 0).then_some(attempts)
     }
-
 
     /// Starts planned retries at `now`. Not a write: a response of the server says nothing about
     /// the disk.

@@ -178,9 +178,10 @@ impl World {
         // There is one spare slot, and a candidate of this host is verified first.
         let spare = daemon.scheduler.spare_slot(id);
         let is_own = daemon.slot(token, spare).is_some_and(|(_, origin)| origin == Origin::Here);
-        let is_occupied = daemon.scheduler.token(id).is_some_and(|token| {
-            token.is_reauthenticating() || is_own && token.has_candidate()
-        });
+        let is_occupied = daemon
+            .scheduler
+            .token(id)
+            .is_some_and(|token| token.is_reauthenticating() || is_own && token.has_candidate());
         if is_occupied {
             daemon.stashed[token] = Some(value);
             return;
@@ -224,8 +225,7 @@ impl World {
         }
         let had_value = !daemon.scheduler.is_missing(id);
         let spare = daemon.scheduler.spare_slot(id);
-        let has_candidate =
-            daemon.scheduler.token(id).is_some_and(|token| token.has_candidate());
+        let has_candidate = daemon.scheduler.token(id).is_some_and(|token| token.has_candidate());
         if let Some((value, Origin::Cluster)) = daemon.slot(token, spare).filter(|_| has_candidate)
         {
             daemon.stashed[token] = Some(value);
@@ -320,9 +320,8 @@ impl World {
         let now = self.hosts[host].moment(self.now);
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
         let Some(id) = daemon.ids[token] else { return };
-        let is_alive = |token: tokenkeep::lifecycle::Token| {
-            matches!(token.validity(), Validity::Alive(_))
-        };
+        let is_alive =
+            |token: tokenkeep::lifecycle::Token| matches!(token.validity(), Validity::Alive(_));
         let Some((value, origin)) = daemon.current(token) else { return };
         if !daemon.scheduler.token(id).is_some_and(is_alive)
             || daemon.publishing[token] == Some(value.session)

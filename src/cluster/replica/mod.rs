@@ -100,14 +100,16 @@ impl Replica {
     /// A token that this replica can ask about: it is configured and has a value. Once for each
     /// token, until it is [unlisted](Replica::unlist).
     pub fn list(&mut self, token: TokenHash, _now: Moment) {
-        if self.view.toggle(token) {
+        if self.view.list(token) {
             self.outputs.push(Output::SlotsChanged);
         }
     }
 
     /// A listed token was removed, or has no value any more.
-    pub fn unlist(&mut self, token: TokenHash, now: Moment) {
-        self.list(token, now);
+    pub fn unlist(&mut self, token: TokenHash, _now: Moment) {
+        if self.view.unlist(token) {
+            self.outputs.push(Output::SlotsChanged);
+        }
     }
 
     /// Whether this replica asks about the token.
@@ -154,6 +156,25 @@ impl Replica {
     /// The newest state of etcd that this replica has seen.
     pub fn seen(&self) -> Option<StoreRevision> {
         self.seen
+    }
+
+    /// The claims under way, as far as this replica has seen: which token, who, and since when.
+    pub fn claims(&self) -> impl Iterator<Item = (&TokenKey, &Arc<str>, Moment)> {
+        self.mirror.claims.values().map(|seen| (&seen.token, &seen.claim.replica, seen.seen))
+    }
+
+    /// How many of the tokens that this replica lists each living replica asks about, by name.
+    pub fn shares(&self) -> Vec<(Arc<str>, usize)> {
+        self.view.shares()
+    }
+
+    /// The keys that this replica can open are others by now.
+    pub fn set_keys(&mut self, keys: Vec<KeyId>, now: Moment) {
+        if self.settings.keys != keys {
+            self.settings.keys = keys;
+            self.membership.write_again();
+        }
+        self.wake(now);
     }
 
     /// Why etcd cannot be used; `None` if it can.
