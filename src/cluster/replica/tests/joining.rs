@@ -164,7 +164,7 @@ fn etcd_is_unreachable_after_one_failover_without_an_answered_beat() {
     let mut etcd = Etcd::new();
     let mut a = Peer::joined("a", &mut etcd);
     a.cut = true;
-    a.pass(FAILOVER - seconds(1), &mut etcd);
+    a.pass(FAILOVER.saturating_sub(seconds(1)), &mut etcd);
     assert_eq!(a.replica.unreachable(), None);
     a.pass(seconds(1), &mut etcd);
     assert_eq!(a.replica.unreachable(), Some("timeout"));
@@ -315,7 +315,7 @@ fn the_newest_revision_is_reported_to_be_persisted() {
         Output::Seen(seen) => Some(*seen),
         _ => None,
     });
-    assert_eq!(seen.clone().last(), Some(etcd.at));
+    assert_eq!(seen.clone().next_back(), Some(etcd.at));
     assert!((9..=12).contains(&seen.count()));
 }
 

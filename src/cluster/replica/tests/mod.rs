@@ -24,6 +24,7 @@ struct Etcd {
 }
 
 /// One replica with its connection to etcd.
+#[allow(clippy::struct_excessive_bools)] // independent faults
 struct Peer {
     replica: Replica,
     /// Changes that the watch has delivered.
@@ -47,23 +48,21 @@ impl Etcd {
         Self { at, keys: BTreeMap::new(), log: Vec::new() }
     }
 
-    fn write(&mut self, key: &Key, record: Option<&Record>) {
+    fn write(&mut self, key: &Key, record: Option<Record>) {
         let revision = self.at.revision;
-        match record {
-            Some(record) => drop(self.keys.insert(key.clone(), (record.clone(), revision))),
-            None => {
-                if self.keys.remove(key).is_none() {
-                    return;
-                }
-            }
+        let existed = self.keys.remove(key).is_some();
+        if let Some(record) = &record {
+            self.keys.insert(key.clone(), (record.clone(), revision));
         }
-        self.log.push(Entry { key: key.clone(), record: record.cloned(), revision });
+        if existed || record.is_some() {
+            self.log.push(Entry { key: key.clone(), record, revision });
+        }
     }
 
     /// What an operator does by hand.
     fn set(&mut self, key: &Key, record: Option<Record>) {
         self.at.revision += 1;
-        self.write(key, record.as_ref());
+        self.write(key, record);
     }
 
     fn entry(&self, key: &Key) -> Entry {
@@ -86,7 +85,7 @@ impl Etcd {
         }
         self.at.revision += 1;
         for (key, record) in &transaction.puts {
-            self.write(key, Some(record));
+            self.write(key, Some(record.clone()));
         }
         for key in &transaction.deletes {
             self.write(key, None);

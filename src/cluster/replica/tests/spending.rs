@@ -214,7 +214,7 @@ fn a_value_whose_claim_was_stolen_replaces_nothing() {
     assert_eq!(etcd.value("t").as_deref(), Some(&b"VB"[..]));
     assert_eq!(a.values(), ["new s/t: VB"]);
     assert_eq!(a.replica.claim_counts().lost, 1);
-    assert!(a.replica.claims.is_idle());
+    assert!(a.replica.claims.is_idle(false));
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_store_whose_response_was_lost_is_recognized() {
         a.pass(seconds(1), &mut etcd);
         assert_eq!(a.values(), ["published s/t"], "watching: {watching}");
         assert_eq!(a.replica.claim_counts().lost, 0);
-        assert!(a.replica.claims.is_idle());
+        assert!(a.replica.claims.is_idle(false));
     }
 }
 
@@ -264,7 +264,7 @@ fn a_release_whose_response_was_lost_is_repeated_in_vain() {
     a.pass(seconds(1), &mut etcd);
     assert_eq!(a.spendings(), ["released"]);
     assert_eq!(a.replica.claim_counts().lost, 0);
-    assert!(a.replica.claims.is_idle());
+    assert!(a.replica.claims.is_idle(false));
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn an_own_claim_of_an_earlier_start_is_released_after_its_limit() {
     again.settle(&mut etcd);
     again.request(2, "t", &mut etcd);
     assert_eq!(again.spendings().last().map(String::as_str), Some("held 2: claimed by a"));
-    again.pass(LIMIT - seconds(11), &mut etcd);
+    again.pass(LIMIT.saturating_sub(seconds(11)), &mut etcd);
     assert!(etcd.claim("t").is_some(), "released {:?} after it was sent", again.now.since(sent));
     again.pass(seconds(1), &mut etcd);
     assert_eq!(etcd.claim("t"), None);
@@ -323,7 +323,7 @@ fn an_own_claim_of_an_earlier_boot_counts_from_when_it_is_seen() {
     let mut again = Peer::with(ReplicaSettings { incarnation: 5, boot: 5, ..settings("a") });
     again.stop(seconds(10));
     again.settle(&mut etcd);
-    again.pass(LIMIT - seconds(1), &mut etcd);
+    again.pass(LIMIT.saturating_sub(seconds(1)), &mut etcd);
     assert!(etcd.claim("t").is_some());
     again.pass(seconds(1), &mut etcd);
     assert_eq!(etcd.claim("t"), None);
@@ -355,7 +355,7 @@ fn an_unreachable_etcd_holds_what_was_requested_and_gives_up_its_claim() {
     let mut a = Peer::joined("a", &mut etcd);
     a.deaf = true;
     a.watching = false;
-    a.pass(FAILOVER - seconds(3), &mut etcd);
+    a.pass(FAILOVER.saturating_sub(seconds(3)), &mut etcd);
     a.request(1, "t", &mut etcd);
     a.pass(seconds(3), &mut etcd);
     assert_eq!(a.spendings(), ["held 1: timeout"]);
