@@ -107,6 +107,9 @@ impl Daemon {
             }
             self.begin_turn();
             self.report_ready();
+            if self.cluster.as_ref().is_some_and(|cluster| cluster.name_taken().is_some()) {
+                break;
+            }
         }
         let name_taken = self.cluster.as_ref().and_then(|cluster| cluster.name_taken());
         Box::pin(self.shut_down(timer)).await;

@@ -280,7 +280,10 @@ impl Cluster {
                 self.seen_due.get_or_insert(now + SEEN_INTERVAL);
             }
             Output::Notice(notice) => self.on_notice_of_replica(&notice, tokens),
-            Output::NameTaken => self.is_name_taken = true,
+            Output::NameTaken => {
+                (self.is_name_taken, self.has_left) = (true, true);
+                notices::name_taken(&mut tokens.log, &self.settings.name);
+            }
             Output::Answered(id, result) => {
                 if !self.on_rekey_answer(id, &result) {
                     self.answers.end(id, result, now, tokens);
