@@ -262,9 +262,9 @@ impl Claims {
         self.spends.contains_key(&hash)
     }
 
-    /// Whether no spending is under way.
-    pub(super) fn is_idle(&self) -> bool {
-        self.spends.is_empty()
+    /// Whether no spending is under way. What was given up counts, unless etcd is silent.
+    pub(super) fn is_idle(&self, is_silent: bool) -> bool {
+        self.spends.values().all(|spend| spend.abandoned && is_silent)
     }
 
     /// Forgets all spendings: their claims are in another etcd. None may begin any more.

@@ -30,8 +30,8 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub(crate) use self::setup::Opened;
 pub(crate) use self::commands::Pause;
+pub(crate) use self::setup::Opened;
 pub(crate) use self::spendings::{Spending, is_spending};
 pub(crate) use self::values::obtained;
 
@@ -206,8 +206,7 @@ impl Cluster {
             self.values.due(),
             self.answers.due(),
             // Outputs of the last turn.
-            (self.asking.has_listed() && !self.replica.outputs.is_empty())
-                .then(Moment::default),
+            (self.asking.has_listed() && !self.replica.outputs.is_empty()).then(Moment::default),
         ];
         due.into_iter().flatten().min()
     }

@@ -64,8 +64,7 @@ pub(super) fn name_taken(log: &mut EventLog, own: &str) {
 pub(super) fn held(id: TokenId, error: &str, retry_in: Duration, tokens: &mut Tokens) {
     let Some(entry) = tokens.registry.token(id) else { return };
     let retry_in_ms = Some(whole_millis(retry_in));
-    let fields =
-        Fields { error: Some(error), retry_in_ms, ..names_of(&tokens.servers, entry) };
+    let fields = Fields { error: Some(error), retry_in_ms, ..names_of(&tokens.servers, entry) };
     let message = format!(
         "a new value is needed, but without etcd another replica may be obtaining one: {error}"
     );

@@ -282,18 +282,22 @@ impl Cluster {
         now: Moment,
         tokens: &mut Tokens,
     ) {
-        let unpublished = &mut self.values.unpublished;
         match notice {
             Notice::Replaced(by) if *by != ReplacedBy::Replica => {
-                unpublished.insert(id);
+                self.values.unpublished.insert(id);
             }
+            // Only the value of another replica: one of the source says nothing about that in etcd.
             Notice::Expired { candidate: true, .. } | Notice::Rejected { candidate: true, .. } => {
-                unpublished.insert(id);
-                return;
+                let candidate = tokens.candidate_value(id).zip(tokens.cluster_key(id));
+                if candidate.is_some_and(|(value, key)| self.values.is_in_etcd(key.hash(), &value))
+                {
+                    self.values.unpublished.insert(id);
+                }
+                return self.values.retry_now(now);
             }
-            Notice::Checked { .. } if unpublished.contains(&id) => {}
+            Notice::Checked { .. } if self.values.unpublished.contains(&id) => {}
             Notice::Expired { .. } | Notice::Rejected { .. } => {
-                unpublished.remove(&id);
+                self.values.unpublished.remove(&id);
                 return;
             }
             _ => return,
@@ -313,6 +317,8 @@ impl Cluster {
         };
         let Some(sealed) = self.seal(&key, value.clone(), refresh) else { return };
         self.values.unpublished.remove(&id);
+        // The operator's value wins over one that waited for it to be verified.
+        self.values.waiting.remove(&key);
         self.values.note(key.hash(), &value);
         self.replica.publish(key, sealed, now);
     }

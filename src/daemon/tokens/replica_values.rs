@@ -1,6 +1,6 @@
 //! Values that another replica of the cluster has obtained: a source change for this replica.
 
-use super::{TokenEntry, Tokens};
+use super::Tokens;
 use crate::clock;
 use crate::lifecycle::{Slot, SourceChange, Validity};
 use crate::scheduler::TokenId;
@@ -18,12 +18,25 @@ pub(crate) enum Adoption {
 }
 
 impl Tokens {
-    /// Whether a value of another replica must wait: until a login has ended, or until the token's
-    /// own source was read and its persisted state restored.
+    /// Whether a value of another replica must wait: until a login has ended, until the token's own
+    /// source was read and its persisted state restored, or until a candidate of its source was
+    /// verified.
     pub(crate) fn defers_replica_value(&self, id: TokenId) -> bool {
-        let is_busy = self.scheduler.token(id).is_some_and(|token| token.is_reauthenticating());
-        let is_unread = self.registry.token(id).is_some_and(TokenEntry::has_restored_value);
-        is_busy || is_unread || self.awaits_restore(id)
+        let (Some(token), Some(entry)) = (self.scheduler.token(id), self.registry.token(id)) else {
+            return false;
+        };
+        let candidate = entry.value(self.scheduler.spare_slot(id));
+        let is_from_source = || candidate.is_some() && candidate == entry.in_source();
+        token.is_reauthenticating()
+            || token.has_candidate() && is_from_source()
+            || entry.has_restored_value()
+            || self.awaits_restore(id)
+    }
+
+    /// The candidate of a token.
+    pub(crate) fn candidate_value(&self, id: TokenId) -> Option<TokenValue> {
+        let slot = self.scheduler.spare_slot(id);
+        Some(self.registry.token(id)?.value(slot)?.to_value())
     }
 
     /// Another replica has obtained this value for a token.
