@@ -4,6 +4,7 @@
 
 mod check_config;
 mod client;
+mod cluster;
 mod completions;
 mod demo;
 mod diagnostics;
@@ -38,10 +39,11 @@ use crate::lifecycle::OperatorRequest;
 use crate::process;
 use crate::secret::mask;
 use crate::settings::{
-    self, ConfigError, ConfigErrors, Installation, Loaded, Log, LogFormat, Server, Warning,
+    self, Cluster, ConfigError, ConfigErrors, Installation, Loaded, Log, LogFormat, Server, Warning,
 };
 use crate::systemd;
 use crate::text::printable_lines;
+use crate::token_source::SourceErrorKind;
 
 /// Keeps session tokens alive.
 #[derive(Debug, Parser)]
@@ -156,8 +158,8 @@ impl CliError {
             Self::Usage(_) => EX_USAGE,
             Self::Configuration(_)
             | Self::Log(InitError::Filter(_))
-            | Self::Daemon(DaemonError::Client { .. }) => EX_CONFIG,
-            Self::Daemon(DaemonError::Locked(_)) | Self::Demo(_) => EX_UNAVAILABLE,
+            | Self::Daemon(DaemonError::Client { .. } | DaemonError::Cluster(_)) => EX_CONFIG,
+            Self::Daemon(DaemonError::Locked(_) | DaemonError::NameTaken { .. }) | Self::Demo(_) => EX_UNAVAILABLE,
             Self::Log(InitError::Stdout(_) | InitError::Thread(_) | InitError::Twice)
             | Self::Daemon(DaemonError::System { .. })
             | Self::System { .. } => EX_SOFTWARE,
@@ -362,10 +364,31 @@ fn run_check_config(
     let mut more = doctor::missing_files(&loaded.settings);
     more.extend(control::unusable_readers(&loaded.settings, GROUP));
     more.extend(doctor::env_files::warnings(&loaded.settings));
+    let plan = check_config::Plan::of(&loaded);
+    more.extend(plan.warnings());
+    if let Some(cluster) = &loaded.settings.cluster {
+        more.extend(check_cluster(cluster)?);
+    }
     for warning in &more {
         eprint_message(&mask(&format!("warning: {warning}")));
     }
-    print_text(&check_config::describe(&loaded, loaded.warnings.len() + more.len(), all))
+    print_text(&check_config::describe(&plan, loaded.warnings.len() + more.len(), all))
+}
+
+/// Reads the secrets of `[cluster]` as far as this user may. Returns warnings; prints errors.
+fn check_cluster(cluster: &Cluster) -> Result<Vec<String>, CliError> {
+    let findings = cluster::check_secrets(cluster);
+    for error in &findings.errors {
+        eprint_message(&format!("error: {error}"));
+    }
+    if !findings.errors.is_empty() {
+        return Err(CliError::AlreadyReported { status: EX_CONFIG });
+    }
+    // The others may be readable for the service alone.
+    let missing = |(kind, text)| matches!(kind, SourceErrorKind::Missing).then_some(text);
+    let missing = findings.unreadable.into_iter().filter_map(missing);
+    let files = cluster::missing_files(cluster);
+    Ok(findings.warnings.into_iter().chain(missing).chain(files).collect())
 }
 
 /// Masks values in TOML that look like secrets. Names stay visible.

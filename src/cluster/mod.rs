@@ -6,8 +6,10 @@
 //!
 //! - [`replica`] decides, and is pure: no I/O, no clock, no runtime.
 //! - [`link`] executes its operations, on an [`Engine`](link::Engine).
+//! - [`etcd`] is such an engine.
 //! - [`record`] and [`seal`] say how records and values are stored.
 
+pub mod etcd;
 pub mod link;
 pub mod record;
 pub mod replica;

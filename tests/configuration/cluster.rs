@@ -119,7 +119,7 @@ fn cluster_without_endpoints_or_key_is_rejected() {
             "[cluster]\nname = \"a\"\netcd = [\"https://h:2379\"]",
             "1:2",
             Missing,
-            &["has no `key`", "openssl rand -base64 32", "{ credential = \"NAME\" }"],
+            &["has no `key`", "head -c 32 /dev/urandom | base64", "{ credential = \"NAME\" }"],
         ),
         ("cluster = true", "1:1", WrongType, &["[cluster]"]),
     ]);

@@ -296,6 +296,11 @@ impl Membership {
         self.beat_due = now + RETRY.min(self.interval);
     }
 
+    /// The record of this replica has other content by now.
+    pub(super) fn write_again(&mut self) {
+        self.written = None;
+    }
+
     /// Whether a beat is under way.
     pub(super) fn is_beating(&self) -> bool {
         self.beat.is_some()

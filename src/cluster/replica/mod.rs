@@ -168,6 +168,15 @@ impl Replica {
         self.view.shares()
     }
 
+    /// The keys that this replica can open are others by now.
+    pub fn set_keys(&mut self, keys: Vec<KeyId>, now: Moment) {
+        if self.settings.keys != keys {
+            self.settings.keys = keys;
+            self.membership.write_again();
+        }
+        self.wake(now);
+    }
+
     /// Why etcd cannot be used; `None` if it can.
     pub fn unreachable(&self) -> Option<&str> {
         self.membership.trouble.as_ref().map(|trouble| &**trouble.reason())

@@ -419,3 +419,20 @@ fn hash(bytes: &[u8]) -> u64 {
 pub(super) fn hash_with(key: u64, bytes: &[u8]) -> u64 {
     siphasher::sip::SipHasher13::new_with_keys(0x746f_6b65_6e6b_6565, key).hash(bytes)
 }
+
+#[cfg(test)]
+mod token_key_tests {
+    use super::*;
+
+    #[test]
+    fn token_key_contains_the_names_of_server_and_token() {
+        for (server, name) in [("sarus", "quotes"), ("a/b", "100% ä\n"), ("%2F", "/")] {
+            let key = TokenKey::new(server, name);
+            assert_eq!(key.names(), Some((server.to_owned(), name.to_owned())));
+            assert_eq!(TokenKey::parse(key.as_str()), Some(key));
+        }
+        for broken in ["a/%", "a/%2", "a/%zz", "a/%ff"] {
+            assert_eq!(TokenKey::parse(broken).unwrap().names(), None, "{broken}");
+        }
+    }
+}

@@ -32,7 +32,7 @@ impl Validator<'_> {
             self.report_missing(
                 CLUSTER,
                 "key",
-                "create it with `openssl rand -base64 32`, give the same to all replicas, and write \
+                "create it with `head -c 32 /dev/urandom | base64`, give the same to all replicas, and write \
                  key = { file = \"/path\" } or key = { credential = \"NAME\" }",
             );
         }
