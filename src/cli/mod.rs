@@ -159,7 +159,8 @@ impl CliError {
             Self::Configuration(_)
             | Self::Log(InitError::Filter(_))
             | Self::Daemon(DaemonError::Client { .. } | DaemonError::Cluster(_)) => EX_CONFIG,
-            Self::Daemon(DaemonError::Locked(_) | DaemonError::NameTaken { .. }) | Self::Demo(_) => EX_UNAVAILABLE,
+            Self::Daemon(DaemonError::Locked(_) | DaemonError::NameTaken { .. })
+            | Self::Demo(_) => EX_UNAVAILABLE,
             Self::Log(InitError::Stdout(_) | InitError::Thread(_) | InitError::Twice)
             | Self::Daemon(DaemonError::System { .. })
             | Self::System { .. } => EX_SOFTWARE,

@@ -191,7 +191,8 @@ impl Daemon {
             Event::Revocation(revoked) => shutdown::on_revoked(revoked, tokens),
             Event::DeliveryEnded(end) => self.notifier.on_end(end, metrics, &mut tokens.log),
             Event::Control(event) => {
-                let parts = Parts { tokens, inventories, config, metrics, cluster: cluster.as_deref_mut() };
+                let parts =
+                    Parts { tokens, inventories, config, metrics, cluster: cluster.as_deref_mut() };
                 self.control.on_event(event, parts);
             }
             Event::Cluster(event) => {

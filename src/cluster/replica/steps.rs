@@ -101,9 +101,8 @@ impl Replica {
 
     /// etcd cannot be used from now on.
     pub(super) fn enter(&mut self, trouble: Trouble, now: Moment) {
-        if self.membership.trouble.as_ref() == Some(&trouble)
-            || self.membership.phase == Phase::Left
-        {
+        let is_foreign = matches!(trouble, Trouble::Foreign(_));
+        if self.membership.phase == Phase::Left || (self.membership.is_foreign() && !is_foreign) {
             return;
         }
         let why = trouble.reason().clone();
@@ -121,7 +120,7 @@ impl Replica {
                 self.outputs.push(Output::SlotsChanged);
             }
         }
-        if matches!(self.membership.trouble, Some(Trouble::Foreign(_))) {
+        if is_foreign {
             self.claims.clear();
             self.operations.clear();
             self.publications.clear();
@@ -168,7 +167,7 @@ impl Replica {
                 self.enter(Trouble::Foreign(why.into()), now);
             }
         }
-        if matches!(self.membership.trouble, Some(Trouble::Foreign(_))) {
+        if self.membership.is_foreign() {
             return false;
         }
         if self.seen.is_none_or(|seen| seen.revision < at.revision) {

@@ -100,6 +100,7 @@ impl View {
         if !self.members.keys().eq(before.keys()) {
             self.assign(now);
         }
+        self.leave_at = Some(now);
         self.refresh(now) || first
     }
 
@@ -112,7 +113,7 @@ impl View {
 
     /// Leaves the slots whose time has come. Returns whether other slots are asked now.
     pub(super) fn refresh(&mut self, now: Moment) -> bool {
-        if self.members.is_empty() {
+        if self.leave_at.is_none_or(|at| at > now) {
             return false;
         }
         let mut changed = false;

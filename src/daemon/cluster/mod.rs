@@ -30,8 +30,8 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub(crate) use self::setup::Opened;
 pub(crate) use self::commands::Pause;
+pub(crate) use self::setup::Opened;
 pub(crate) use self::spendings::{Spending, is_spending};
 pub(crate) use self::values::obtained;
 
@@ -48,7 +48,9 @@ use super::tokens::{Listing, Tokens};
 use crate::clock;
 use crate::cluster::etcd::Etcd;
 use crate::cluster::link::{EndpointState, Link, LinkEvent, ReadResult};
-use crate::cluster::replica::{ClaimCounts, ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
+use crate::cluster::replica::{
+    ClaimCounts, ClusterNotice, HeldReason, Output, Replica, ReplicaSettings,
+};
 use crate::cluster::replica::{StoreRevision, TokenHash, TokenKey};
 use crate::cluster::seal::Keys;
 use crate::control::EndpointView;
@@ -210,8 +212,7 @@ impl Cluster {
             self.values.due(),
             self.answers.due(),
             // Outputs of the last turn.
-            (self.asking.has_listed() && !self.replica.outputs.is_empty())
-                .then(Moment::default),
+            (self.asking.has_listed() && !self.replica.outputs.is_empty()).then(Moment::default),
         ];
         due.into_iter().flatten().min()
     }

@@ -56,8 +56,7 @@ pub(super) fn replica(log: &mut EventLog, own: &str, notice: &ClusterNotice) {
 pub(super) fn held(id: TokenId, error: &str, retry_in: Duration, tokens: &mut Tokens) {
     let Some(entry) = tokens.registry.token(id) else { return };
     let retry_in_ms = Some(whole_millis(retry_in));
-    let fields =
-        Fields { error: Some(error), retry_in_ms, ..names_of(&tokens.servers, entry) };
+    let fields = Fields { error: Some(error), retry_in_ms, ..names_of(&tokens.servers, entry) };
     let message = format!(
         "a new value is needed, but without etcd another replica may be obtaining one: {error}"
     );

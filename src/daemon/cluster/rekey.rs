@@ -65,8 +65,7 @@ impl Cluster {
             return conflict("there is no key".to_owned());
         };
         let lacks = |(_, keys): &(&Arc<str>, &[KeyId])| !keys.contains(&to);
-        let mut members =
-            self.replica.member_records().map(|(name, member)| (name, &*member.keys));
+        let mut members = self.replica.member_records().map(|(name, member)| (name, &*member.keys));
         if let Some((name, _)) = members.find(lacks) {
             let message = format!(
                 "{name} does not have the new key {:016x}: set it there as `key`, with `old_key` \
@@ -77,8 +76,7 @@ impl Cluster {
         }
         drop(members);
         let view = RekeyView { running: true, done: 0, total: 0, error: None };
-        let naming =
-            (self.replica.seal_key() != Some(to)).then(|| self.replica.set_meta_key(to));
+        let naming = (self.replica.seal_key() != Some(to)).then(|| self.replica.set_meta_key(to));
         let (todo, writing) = (Vec::new(), HashMap::new());
         if naming.is_none() {
             self.read_all();
@@ -118,7 +116,8 @@ impl Cluster {
         }
         if rekey.rounds > ROUNDS {
             let error = rekey.failed.take();
-            let error = error.as_deref().unwrap_or("values are still being sealed with the old key");
+            let error =
+                error.as_deref().unwrap_or("values are still being sealed with the old key");
             let left = rekey.todo.len();
             return rekey.end(Some(format!("{left} values could not be encrypted: {error}")));
         }

@@ -11,8 +11,8 @@ use crate::clock;
 use crate::cluster::etcd::Access;
 use crate::cluster::link::{EndpointState, Engine as _};
 use crate::cluster::seal::Keys;
-use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
 use crate::control::EndpointView;
+use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
 use crate::event_log::EventLog;
 use crate::settings;
 

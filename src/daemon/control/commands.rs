@@ -13,8 +13,8 @@ use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notices;
 use crate::daemon::queries::{
-    DashboardQuery, Disclosure, ListQuery, MetricsQuery, Query, ScanQueue, View,
-    cluster_detail, scan_events, token_summary,
+    DashboardQuery, Disclosure, ListQuery, MetricsQuery, Query, ScanQueue, View, cluster_detail,
+    scan_events, token_summary,
 };
 use crate::daemon::tasks::blocking::{USERS, blocking_among};
 use crate::daemon::tokens::Tokens;

@@ -316,7 +316,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unusable_etcd_is_reported_without_its_error_and_names_to_clients_that_may_not_see_them() {
+    async fn unusable_etcd_is_reported_without_its_error_and_names_to_clients_that_may_not_see_them()
+     {
         let mut world = World::new();
         let error = StoreError::Refused("user \"tokenkeep\" has no rights".into());
         world.replica.read_finished(Err(error), NOW);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::Grant;
+use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::companion::CompanionAccess;
 use crate::api::{LoginError, LoginErrorKind, NewSession};
 use crate::daemon::companions::{CompanionEvent, CompanionReport};

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Completion, Grant};
 use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::companion::CompanionAccess;
 use super::keyed_lock::KeyedLock;
 use super::login::{self, LoginRequest};
+use super::{Completion, Grant};
 use crate::api::{LoginError, LoginErrorKind};
 use crate::clock;
 use crate::daemon::tokens::read_source;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Completion, Grant};
 use super::companion::{CompanionAccess, patience};
+use super::{Completion, Grant};
 use crate::api::{Client, Renewed};
 use crate::clock;
 use crate::daemon::companions::{CompanionEvent, CompanionReport, HeldCompanion};
