@@ -41,16 +41,13 @@ use self::rekey::Rekey;
 use self::setup::{boot_id, random};
 use self::spendings::{HELD_RETRY, Spendings};
 use self::values::Values;
-use super::metrics::{ClaimResult, Metrics};
 use super::queries::ClusterView;
 use super::tasks::Tasks;
 use super::tokens::{Listing, Tokens};
 use crate::clock;
 use crate::cluster::etcd::Etcd;
 use crate::cluster::link::{EndpointState, Link, LinkEvent, ReadResult};
-use crate::cluster::replica::{
-    ClaimCounts, ClusterNotice, HeldReason, Output, Replica, ReplicaSettings,
-};
+use crate::cluster::replica::{ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
 use crate::cluster::replica::{StoreRevision, TokenHash, TokenKey};
 use crate::cluster::seal::Keys;
 use crate::control::EndpointView;
@@ -114,8 +111,6 @@ pub(crate) struct Cluster {
     seen_due: Option<Moment>,
     /// Since when etcd cannot be used.
     unreachable_since: Option<Timestamp>,
-    /// As of the last turn.
-    claim_counts: ClaimCounts,
     is_name_taken: bool,
     is_stopping: bool,
     has_left: bool,
@@ -160,7 +155,6 @@ impl Cluster {
             seen: None,
             seen_due: None,
             unreachable_since: None,
-            claim_counts: ClaimCounts::default(),
             is_name_taken: false,
             is_stopping: false,
             has_left: false,
@@ -225,7 +219,6 @@ impl Cluster {
         now: Moment,
         tokens: &mut Tokens,
         tasks: &mut Tasks,
-        metrics: &Metrics,
     ) -> Vec<Start> {
         // Others would ask about the tokens that are not listed yet.
         if !self.asking.has_listed() {
@@ -241,7 +234,6 @@ impl Cluster {
                 starts.extend(self.on_output(output, now, tokens, tasks));
             }
         }
-        self.count_claims(metrics);
         self.asking.end_wait_if_due(now, &self.replica);
         self.retry_values(now, tokens, tasks);
         self.answers.expire(now, &mut tokens.log);
@@ -298,20 +290,6 @@ impl Cluster {
             Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
         }
         None
-    }
-
-    /// Counts what became of claims since the last time.
-    fn count_claims(&mut self, metrics: &Metrics) {
-        let counts = self.replica.claim_counts();
-        let before = std::mem::replace(&mut self.claim_counts, counts);
-        for (result, now, before) in [
-            (ClaimResult::Granted, counts.granted, before.granted),
-            (ClaimResult::Held, counts.held, before.held),
-            (ClaimResult::Stolen, counts.stolen, before.stolen),
-            (ClaimResult::Lost, counts.lost, before.lost),
-        ] {
-            (before..now).for_each(|_| metrics.count_claim(result));
-        }
     }
 
     fn on_held(
@@ -418,16 +396,11 @@ impl Cluster {
 
     /// Waits until the values of spendings that have ended are stored and this replica has left, for
     /// a limited time.
-    pub(crate) async fn leave(
-        mut self: Box<Self>,
-        tokens: &mut Tokens,
-        tasks: &mut Tasks,
-        metrics: &Metrics,
-    ) {
+    pub(crate) async fn leave(mut self: Box<Self>, tokens: &mut Tokens, tasks: &mut Tasks) {
         let left = async {
             // Without a member's key there is nothing to leave.
             while !self.has_left && self.asking.has_listed() {
-                for start in self.turn(clock::now(), tokens, tasks, metrics) {
+                for start in self.turn(clock::now(), tokens, tasks) {
                     self.ended(&start.spending, spendings::NOTHING);
                 }
                 if self.has_left {
