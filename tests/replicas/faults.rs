@@ -181,8 +181,7 @@ impl World {
         let now = self.now;
         let there = &mut self.hosts[host];
         if incident == Incident::Lose {
-            let attempts = vec![None; self.first_values.len()];
-            there.disk = Disk { values: self.first_values.clone(), attempts, seen: None };
+            there.disk = Disk::new(self.first_values.clone());
         }
         if incident == Incident::Reboot {
             there.reboot(now);

@@ -12,7 +12,7 @@ use tokenkeep::time::Moment;
 
 use crate::api::{Answer, Refresh, Renews, Spending, Value};
 use crate::chance::{Ms, SECOND, whole};
-use crate::host::{Origin, key_of};
+use crate::host::Origin;
 use crate::invariants::{Begun, Invariant, Violation};
 use crate::world::{Happening, World};
 
@@ -176,12 +176,13 @@ impl World {
             What::Rotate(slot) | What::Revoke(slot) => daemon.slot(token, slot),
         };
         let current = current.map(|(value, _)| value);
+        let companion = self.hosts[host].disk.companions[token];
         let is_unknown = daemon
             .scheduler
             .token(ticket.token)
             .is_some_and(|token| token.validity() == Validity::Unknown);
         if let What::Rotate(_) = spend.what {
-            return self.begin_rotation(number, is_expected, current, is_unknown);
+            return self.begin_rotation(number, is_expected, (current, companion), is_unknown);
         }
         self.begin(number, current)
     }
@@ -204,14 +205,14 @@ impl World {
         &mut self,
         number: u64,
         is_expected: bool,
-        current: Option<Value>,
+        (current, companion): (Option<Value>, Option<Value>),
         is_unknown: bool,
     ) -> Result<(), Violation> {
         let is_queried = self.plan.has_query && is_unknown && current.is_some();
-        let refresh = current.and_then(|value| value.refresh);
+        let refresh = companion.and_then(|value| value.refresh);
         let alive = current.filter(|value| self.api.is_alive(value.session, self.now));
         if is_expected && !(is_queried && alive.is_some()) && refresh.is_some() {
-            return self.begin(number, current);
+            return self.begin(number, companion);
         }
         // A query, or nothing is sent at all.
         let answer = current.filter(|_| self.plan.has_query && is_expected).map(|value| {
@@ -368,6 +369,9 @@ impl World {
                 {
                     daemon.slots[token][spare as usize] = Some((value, Origin::Here));
                 }
+                if value.refresh.is_some() {
+                    self.hosts[host].disk.companions[token] = Some(value);
+                }
                 (ReauthOutcome::NewValue { stored: false }, Some(value))
             }
             SpendResult::Refused if !spend.is_lost => {
@@ -381,15 +385,12 @@ impl World {
             _ => (ReauthOutcome::Failed(refused("no answer in time", None)), None),
         };
         self.trace.login(self.now, host, token, value);
-        let had_value = !daemon.scheduler.is_missing(ticket.token);
+        let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
         let result = ReauthResult { result, duration: received.since(sent) };
         daemon.scheduler.reauth_finished(ticket, result, received);
-        if !had_value && value.is_some() {
-            daemon.replica.list(key_of(token).hash(), received);
-        }
-        if let Some(value) = value {
-            daemon.publishing[token] = Some(value.session);
-        }
+        daemon.update_listing(token, received);
+        // A value that came from the cluster meanwhile is in the way of this one.
+        daemon.publishing[token] = value.filter(|_| !daemon.offer_again[token]);
         let count = self.count(host, ticket);
         let spent = Spent { value: value.map(|value| value.seal(nonce)), count: Some(count) };
         let id = spend.id;
@@ -446,22 +447,19 @@ impl World {
         let replaced = value.is_some();
         let answer =
             CheckResult { sent, received, outcome, replaced, cannot_renew: is_refused };
-        let had_value = !daemon.scheduler.is_missing(ticket.token);
         if let Some(value) = value {
             if daemon.scheduler.expects(ticket) {
                 daemon.slots[token][slot as usize] = Some((value, Origin::Here));
             }
-            daemon.publishing[token] = Some(value.session);
+            daemon.publishing[token] = Some(value).filter(|_| !daemon.offer_again[token]);
             // Durable before anything else.
-            self.hosts[host].disk.values[token] = Some(value);
+            self.hosts[host].disk.companions[token] = Some(value);
         }
         let spent = Spent { value: value.map(|value| value.seal(nonce)), count: None };
         let id = spend.id;
         self.turn(host, |daemon, now| {
             daemon.scheduler.check_finished(ticket, answer, now);
-            if !had_value && replaced {
-                daemon.replica.list(key_of(token).hash(), now);
-            }
+            daemon.update_listing(token, now);
             daemon.replica.spent(id, spent, now);
         })?;
         self.publish_if_new(host, token);

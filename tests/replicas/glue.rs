@@ -95,9 +95,10 @@ impl World {
             Output::Published { token, .. } => {
                 let token = token_of(&token);
                 let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
-                if let Some(session) = daemon.publishing[token].take() {
-                    daemon.cluster[token] = Some((session, false));
-                    daemon.note_origin(token, session);
+                if let Some(value) = daemon.publishing[token].take() {
+                    daemon.cluster[token] = Some((value, false));
+                    daemon.offer_again[token] = false;
+                    daemon.note_origin(token, value.session);
                 }
             }
             Output::Counted(token, count) => {
@@ -164,33 +165,41 @@ impl World {
         }
     }
 
-    /// The cluster has a value.
+    /// The cluster has a newer value. What was on its way has not arrived, or was replaced.
     fn value_from_cluster(&mut self, host: usize, token: usize, value: Value) {
+        let Some(daemon) = &mut self.hosts[host].daemon else { return };
+        daemon.cluster[token] = Some((value, false));
+        daemon.publishing[token] = None;
+        self.offer(host, token);
+    }
+
+    /// Offers the value of the cluster to the scheduler, now or later.
+    pub(crate) fn offer(&mut self, host: usize, token: usize) {
         let now = self.hosts[host].moment(self.now);
         let there = &mut self.hosts[host];
         let Some(daemon) = &mut there.daemon else { return };
-        let Some(Some(id)) = daemon.ids.get(token).copied() else { return };
-        daemon.cluster[token] = Some((value.session, false));
-        daemon.note_origin(token, value.session);
-        if daemon.current(token).is_some_and(|(current, _)| current.session == value.session) {
+        let (Some(id), Some((value, _))) = (daemon.ids[token], daemon.cluster[token]) else {
             return;
-        }
-        // There is one spare slot, and a candidate of this host is verified first.
+        };
+        daemon.note_origin(token, value.session);
+        // There is one spare slot, and a candidate of this host is verified first. If it lives, it
+        // is newer.
         let spare = daemon.scheduler.spare_slot(id);
         let is_own = daemon.slot(token, spare).is_some_and(|(_, origin)| origin == Origin::Here);
         let is_occupied = daemon.scheduler.token(id).is_some_and(|token| {
             token.is_reauthenticating() || is_own && token.has_candidate()
         });
-        if is_occupied {
-            daemon.stashed[token] = Some(value);
+        daemon.offer_again[token] = is_occupied || daemon.publishing[token].is_some();
+        let current = daemon.current(token).map(|(current, _)| current.session);
+        if daemon.offer_again[token] || current == Some(value.session) {
             return;
         }
-        let had_value = !daemon.scheduler.is_missing(id);
         daemon.slots[token][spare as usize] = Some((value, Origin::Cluster));
-        daemon.scheduler.source_changed(id, SourceChange::FromReplica, now);
-        if !had_value {
-            daemon.replica.list(key_of(token).hash(), now);
+        if value.refresh.is_some() {
+            there.disk.companions[token] = Some(value);
         }
+        daemon.scheduler.source_changed(id, SourceChange::FromReplica, now);
+        daemon.update_listing(token, now);
     }
 
     /// A login or a check is over: what came meanwhile is taken up.
@@ -199,8 +208,8 @@ impl World {
         if daemon.ids[token].is_none() {
             return;
         }
-        if let Some(value) = daemon.stashed[token].take() {
-            self.value_from_cluster(host, token, value);
+        if daemon.offer_again[token] {
+            self.offer(host, token);
         }
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
         if std::mem::take(&mut daemon.look_again[token]) {
@@ -222,19 +231,18 @@ impl World {
         if daemon.current(token).is_some_and(|(current, _)| current.session == found.session) {
             return daemon.scheduler.source_changed(id, SourceChange::Reverted, now);
         }
-        let had_value = !daemon.scheduler.is_missing(id);
         let spare = daemon.scheduler.spare_slot(id);
         let has_candidate =
             daemon.scheduler.token(id).is_some_and(|token| token.has_candidate());
-        if let Some((value, Origin::Cluster)) = daemon.slot(token, spare).filter(|_| has_candidate)
-        {
-            daemon.stashed[token] = Some(value);
-        }
+        let in_spare = daemon.slot(token, spare).filter(|_| has_candidate);
+        daemon.offer_again[token] |= in_spare.is_some_and(|(_, origin)| origin == Origin::Cluster);
         daemon.slots[token][spare as usize] = Some((found, Origin::Here));
-        daemon.scheduler.source_changed(id, SourceChange::NewValue, now);
-        if !had_value {
-            daemon.replica.list(key_of(token).hash(), now);
+        if found.refresh.is_some() {
+            there.disk.companions[token] = Some(found);
+            daemon.scheduler.source_changed(id, SourceChange::NewRefreshToken, now);
         }
+        daemon.scheduler.source_changed(id, SourceChange::NewValue, now);
+        daemon.update_listing(token, now);
     }
 
     fn do_for_scheduler(&mut self, host: usize, output: SchedulerOutput) -> Result<(), Violation> {
@@ -325,14 +333,14 @@ impl World {
         };
         let Some((value, origin)) = daemon.current(token) else { return };
         if !daemon.scheduler.token(id).is_some_and(is_alive)
-            || daemon.publishing[token] == Some(value.session)
+            || daemon.publishing[token] == Some(value)
         {
             return;
         }
         let replaces_dead = daemon.cluster[token]
-            .is_some_and(|(session, is_dead)| is_dead && session != value.session);
+            .is_some_and(|(newest, is_dead)| is_dead && newest.session != value.session);
         if origin == Origin::Here || replaces_dead {
-            daemon.publishing[token] = Some(value.session);
+            daemon.publishing[token] = Some(value);
             daemon.replica.publish(key_of(token), value.seal(nonce), now);
         }
     }
@@ -345,8 +353,8 @@ impl World {
             let spare = daemon.scheduler.spare_slot(id);
             let slot = if *candidate { spare } else { spare.other() };
             let dead = daemon.slot(token, slot).map(|(value, _)| value.session);
-            if let Some((session, is_dead)) = &mut daemon.cluster[token] {
-                *is_dead |= Some(*session) == dead;
+            if let Some((value, is_dead)) = &mut daemon.cluster[token] {
+                *is_dead |= Some(value.session) == dead;
             }
         }
     }

@@ -12,7 +12,7 @@ use tokenkeep::lifecycle::{Action, ReauthAttempts, Slot, SourceChange};
 use tokenkeep::scheduler::{ReauthId, Scheduler, ServerId, Ticket, TokenId, TokenSpec};
 use tokenkeep::time::Moment;
 
-use crate::api::{SessionId, Value};
+use crate::api::Value;
 use crate::chance::Ms;
 use crate::etcd::LeaseId;
 use crate::plan::{HostPlan, Plan};
@@ -47,8 +47,11 @@ pub(crate) struct Host {
 /// What survives the daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
-    /// The source of each token, with the refresh token that belongs to it.
+    /// The source of each token.
     pub(crate) values: Vec<Option<Value>>,
+    /// The refresh token of each token, with the value that it came with. Written before the value
+    /// is used.
+    pub(crate) companions: Vec<Option<Value>>,
     /// The attempts of each token; their windows end by the wall clock.
     pub(crate) attempts: Vec<Option<Count>>,
     pub(crate) seen: Option<StoreRevision>,
@@ -87,15 +90,18 @@ pub(crate) struct Daemon {
     /// Whose id each of the scheduler's is.
     pub(crate) by_id: Vec<usize>,
     pub(crate) slots: Vec<[Option<(Value, Origin)>; 2]>,
-    /// The newest value that the cluster is known to have, and whether it was found dead.
-    pub(crate) cluster: Vec<Option<(SessionId, bool)>>,
-    /// Values that this replica is publishing.
-    pub(crate) publishing: Vec<Option<SessionId>>,
-    /// Values that came from the cluster during a login.
-    pub(crate) stashed: Vec<Option<Value>>,
+    /// The newest value that the cluster is known to have, also of tokens that are not configured,
+    /// and whether it was found dead.
+    pub(crate) cluster: Vec<Option<(Value, bool)>>,
+    /// Values of this replica that are on their way to etcd.
+    pub(crate) publishing: Vec<Option<Value>>,
+    /// The value of the cluster could not be taken at once.
+    pub(crate) offer_again: Vec<bool>,
     /// An operator has changed the source during a login.
     pub(crate) look_again: Vec<bool>,
     pub(crate) asked: Vec<bool>,
+    /// The tokens that the replica is told to list.
+    listed: Vec<bool>,
     /// What waits for a claim.
     pub(crate) requested: BTreeMap<SpendId, (Ticket, Action)>,
     pub(crate) last_spend: u64,
@@ -111,6 +117,14 @@ pub(crate) struct Daemon {
     pub(crate) is_leaving: bool,
 }
 
+impl Disk {
+    /// What an operator has put there.
+    pub(crate) fn new(values: Vec<Option<Value>>) -> Self {
+        let attempts = vec![None; values.len()];
+        Self { companions: values.clone(), values, attempts, seen: None }
+    }
+}
+
 impl Host {
     pub(crate) fn new(index: usize, plan: HostPlan, now: Ms, values: Vec<Option<Value>>) -> Self {
         let tokens = values.len();
@@ -124,7 +138,7 @@ impl Host {
             cut_until: 0,
             bad_until: 0,
             configured: vec![true; tokens],
-            disk: Disk { values, attempts: vec![None; tokens], seen: None },
+            disk: Disk::new(values),
             daemon: None,
             incarnation: 0,
         }
@@ -196,6 +210,7 @@ impl Host {
             seen: self.disk.seen,
             keys: vec![KeyId(1)],
             seed,
+            claim_on_lease: false,
         };
         let mut scheduler = Scheduler::new(NonZeroU32::new(4).unwrap_or(NonZeroU32::MIN), seed);
         let server = scheduler.add_server(plan.limits);
@@ -212,9 +227,10 @@ impl Host {
             slots: vec![[None; 2]; tokens],
             cluster: vec![None; tokens],
             publishing: vec![None; tokens],
-            stashed: vec![None; tokens],
+            offer_again: vec![false; tokens],
             look_again: vec![false; tokens],
             asked: vec![false; tokens],
+            listed: vec![false; tokens],
             requested: BTreeMap::new(),
             last_spend: 0,
             lease: None,
@@ -245,7 +261,6 @@ impl Host {
         let id = daemon.scheduler.add_token(spec, value.is_some(), moment);
         daemon.scheduler.set_asked(id, false, moment);
         daemon.slots[token] = [value.map(|value| (value, Origin::Start)), None];
-        daemon.cluster[token] = None;
         daemon.ids[token] = Some(id);
         daemon.asked[token] = false;
         if id.index() >= daemon.by_id.len() {
@@ -256,13 +271,11 @@ impl Host {
             let attempts = self.attempts(count, now);
             daemon.scheduler.restore_reauth_attempts(id, attempts, moment);
         }
-        match value {
-            Some(_) => daemon.replica.list(key_of(token).hash(), moment),
-            None => {
-                let lost = SourceChange::Lost("there is no such file".into());
-                daemon.scheduler.source_changed(id, lost, moment);
-            }
+        if value.is_none() {
+            let lost = SourceChange::Lost("there is no such file".into());
+            daemon.scheduler.source_changed(id, lost, moment);
         }
+        daemon.update_listing(token, moment);
     }
 }
 
@@ -276,6 +289,15 @@ impl Daemon {
     /// A value in one of a token's slots.
     pub(crate) fn slot(&self, token: usize, slot: Slot) -> Option<(Value, Origin)> {
         self.slots[token][slot as usize]
+    }
+
+    /// Tells the replica whether the token has a value.
+    pub(crate) fn update_listing(&mut self, token: usize, now: Moment) {
+        let is_listed = self.ids[token].is_some_and(|id| !self.scheduler.is_missing(id));
+        if std::mem::replace(&mut self.listed[token], is_listed) != is_listed {
+            let hash = key_of(token).hash();
+            if is_listed { self.replica.list(hash, now) } else { self.replica.unlist(hash, now) }
+        }
     }
 
     pub(crate) fn token_of(&self, id: TokenId) -> usize {

@@ -363,7 +363,7 @@ impl Replica {
             self.view.next_wake(),
             operations.next_wake().filter(|_| usable),
             self.claims.next_wake(mirror, operations, settings).filter(|_| usable),
-            self.publications.next_wake(mirror, settings).filter(|_| joined),
+            self.publications.next_wake(&self.claims, mirror, settings).filter(|_| joined),
             self.seen_unreported.then_some(self.seen_report_at),
         ]
         .into_iter()

@@ -129,8 +129,17 @@ impl Publications {
     }
 
     /// When [`Publications::send`] has something to do that no result triggers.
-    pub(super) fn next_wake(&self, mirror: &Mirror, settings: &ReplicaSettings) -> Option<Moment> {
-        let waiting = self.waiting.iter().filter(|(_, publication)| !publication.sent);
+    pub(super) fn next_wake(
+        &self,
+        claims: &Claims,
+        mirror: &Mirror,
+        settings: &ReplicaSettings,
+    ) -> Option<Moment> {
+        if self.under_way >= AT_ONCE {
+            return None;
+        }
+        let waiting = self.waiting.iter();
+        let waiting = waiting.filter(|(hash, value)| !value.sent && !claims.is_spending(**hash));
         let claims = waiting.filter_map(|(hash, _)| mirror.claims.get(hash));
         claims.map(|seen| free_at(seen, settings)).min()
     }

@@ -62,7 +62,9 @@ impl World {
             let is_listed = self.hosts.iter().all(|host| host.configured[token]);
             let has_attempts = attempts < reauth.max_attempts.get() as usize;
             let waits = now - since;
-            if is_listed && has_attempts && waits > settled && calm > settled {
+            // The death of a session that the API has ended is noticed by the next check.
+            let life = self.api.life(token);
+            if is_listed && has_attempts && waits > settled + life && calm > settled {
                 let claimed = self.claim_exists(token);
                 let what = format!(
                     "token {token} is dead for {waits} ms, {attempts} logins; claimed: {claimed}"
