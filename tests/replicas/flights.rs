@@ -197,7 +197,7 @@ impl World {
     ) -> Option<tokenkeep::cluster::replica::Count> {
         let daemon = self.hosts[host].daemon.as_mut()?;
         daemon.scheduler.defer(ticket, now + Duration::from_secs(1), now);
-        (what == What::LogIn).then(|| self.count(host, ticket))
+        if what == What::LogIn { self.count(host, ticket) } else { None }
     }
 
     /// A rotation queries a value of which nothing is known, and that may live.
@@ -390,9 +390,9 @@ impl World {
         daemon.scheduler.reauth_finished(ticket, result, received);
         daemon.update_listing(token, received);
         // A value that came from the cluster meanwhile is in the way of this one.
-        daemon.publishing[token] = value.filter(|_| !daemon.offer_again[token]);
+        daemon.publishing[token] = value.map(|value| (value, daemon.offer_again[token]));
         let count = self.count(host, ticket);
-        let spent = Spent { value: value.map(|value| value.seal(nonce)), count: Some(count) };
+        let spent = Spent { value: value.map(|value| value.seal(nonce)), count };
         let id = spend.id;
         self.turn(host, |daemon, now| daemon.replica.spent(id, spent, now))?;
         self.take_up(host, token);
@@ -451,7 +451,7 @@ impl World {
             if daemon.scheduler.expects(ticket) {
                 daemon.slots[token][slot as usize] = Some((value, Origin::Here));
             }
-            daemon.publishing[token] = Some(value).filter(|_| !daemon.offer_again[token]);
+            daemon.publishing[token] = Some((value, daemon.offer_again[token]));
             // Durable before anything else.
             self.hosts[host].disk.companions[token] = Some(value);
         }

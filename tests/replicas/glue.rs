@@ -11,7 +11,7 @@ use tokenkeep::scheduler::{SchedulerOutput, Ticket};
 use tokenkeep::time::Moment;
 
 use crate::api::Value;
-use crate::host::{Daemon, Origin, key_of, token_of};
+use crate::host::{Daemon, Newest, Origin, key_of, token_of};
 use crate::invariants::{Invariant, Violation};
 use crate::world::World;
 
@@ -87,18 +87,27 @@ impl World {
                 }
             }
             Output::Released(hash) => self.released(host, hash),
-            Output::NewValue { token, value, .. } => {
-                if let Some(value) = Value::open(&value) {
-                    self.value_from_cluster(host, token_of(&token), value);
+            Output::NewValue { token, value, revision } => {
+                let (token, value) = (token_of(&token), Value::open(&value));
+                let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
+                if let Some(value) = value {
+                    daemon.cluster[token] = Some(Newest { value, revision, is_dead: false });
+                    if let Some((_, is_late)) = &mut daemon.publishing[token] {
+                        *is_late = true;
+                    }
+                    self.offer(host, token);
                 }
             }
-            Output::Published { token, .. } => {
+            Output::Published { token, revision } => {
                 let token = token_of(&token);
                 let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
-                if let Some(value) = daemon.publishing[token].take() {
-                    daemon.cluster[token] = Some((value, false));
-                    daemon.offer_again[token] = false;
+                if let Some((value, _)) = daemon.publishing[token].take() {
                     daemon.note_origin(token, value.session);
+                    let newest = daemon.cluster[token].map_or(0, |newest| newest.revision);
+                    if revision > newest {
+                        daemon.cluster[token] = Some(Newest { value, revision, is_dead: false });
+                    }
+                    self.offer(host, token);
                 }
             }
             Output::Counted(token, count) => {
@@ -165,20 +174,13 @@ impl World {
         }
     }
 
-    /// The cluster has a newer value. What was on its way has not arrived, or was replaced.
-    fn value_from_cluster(&mut self, host: usize, token: usize, value: Value) {
-        let Some(daemon) = &mut self.hosts[host].daemon else { return };
-        daemon.cluster[token] = Some((value, false));
-        daemon.publishing[token] = None;
-        self.offer(host, token);
-    }
-
     /// Offers the value of the cluster to the scheduler, now or later.
     pub(crate) fn offer(&mut self, host: usize, token: usize) {
         let now = self.hosts[host].moment(self.now);
         let there = &mut self.hosts[host];
         let Some(daemon) = &mut there.daemon else { return };
-        let (Some(id), Some((value, _))) = (daemon.ids[token], daemon.cluster[token]) else {
+        let (Some(id), Some(Newest { value, .. })) = (daemon.ids[token], daemon.cluster[token])
+        else {
             return;
         };
         daemon.note_origin(token, value.session);
@@ -189,7 +191,8 @@ impl World {
         let is_occupied = daemon.scheduler.token(id).is_some_and(|token| {
             token.is_reauthenticating() || is_own && token.has_candidate()
         });
-        daemon.offer_again[token] = is_occupied || daemon.publishing[token].is_some();
+        let is_replaced = daemon.publishing[token].is_some_and(|(_, is_late)| !is_late);
+        daemon.offer_again[token] = is_occupied || is_replaced;
         let current = daemon.current(token).map(|(current, _)| current.session);
         if daemon.offer_again[token] || current == Some(value.session) {
             return;
@@ -290,7 +293,7 @@ impl World {
             None => (self.plan.login_timeout + LOGIN_BEGINS, LOGIN_BEGINS),
             Some(timeout) => (timeout + OTHER_BEGINS, OTHER_BEGINS),
         };
-        let count = timeout.is_none().then(|| self.count(host, ticket));
+        let count = if timeout.is_none() { self.count(host, ticket) } else { None };
         let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
         daemon.last_spend += 1;
         let id = SpendId(daemon.last_spend);
@@ -300,15 +303,16 @@ impl World {
         Ok(())
     }
 
-    /// The attempts of a token, as they are shared and persisted.
-    pub(crate) fn count(&mut self, host: usize, ticket: Ticket) -> Count {
+    /// The attempts of a token, as they are shared and persisted. `None`: it is not configured any
+    /// more, and what counts is not known.
+    pub(crate) fn count(&mut self, host: usize, ticket: Ticket) -> Option<Count> {
         let there = &mut self.hosts[host];
-        let daemon = there.daemon.as_ref();
-        let token = daemon.map_or(0, |daemon| daemon.token_of(ticket.token));
-        let attempts = daemon.and_then(|daemon| daemon.scheduler.token(ticket.token));
-        let count = there.count(attempts.and_then(|token| token.attempts()), self.now);
+        let daemon = there.daemon.as_ref()?;
+        let token = daemon.token_of(ticket.token);
+        let state = daemon.scheduler.token(ticket.token).filter(|_| daemon.ids[token].is_some())?;
+        let count = there.count(state.attempts(), self.now);
         there.disk.attempts[token] = Some(count).filter(|count| count.counted > 0);
-        count
+        Some(count)
     }
 
     /// A claim was granted: the spending is begun.
@@ -333,14 +337,14 @@ impl World {
         };
         let Some((value, origin)) = daemon.current(token) else { return };
         if !daemon.scheduler.token(id).is_some_and(is_alive)
-            || daemon.publishing[token] == Some(value)
+            || daemon.publishing[token] == Some((value, false))
         {
             return;
         }
         let replaces_dead = daemon.cluster[token]
-            .is_some_and(|(newest, is_dead)| is_dead && newest.session != value.session);
+            .is_some_and(|newest| newest.is_dead && newest.value.session != value.session);
         if origin == Origin::Here || replaces_dead {
-            daemon.publishing[token] = Some(value);
+            daemon.publishing[token] = Some((value, false));
             daemon.replica.publish(key_of(token), value.seal(nonce), now);
         }
     }
@@ -353,8 +357,8 @@ impl World {
             let spare = daemon.scheduler.spare_slot(id);
             let slot = if *candidate { spare } else { spare.other() };
             let dead = daemon.slot(token, slot).map(|(value, _)| value.session);
-            if let Some((value, is_dead)) = &mut daemon.cluster[token] {
-                *is_dead |= Some(value.session) == dead;
+            if let Some(newest) = &mut daemon.cluster[token] {
+                newest.is_dead |= Some(newest.value.session) == dead;
             }
         }
     }

@@ -68,6 +68,15 @@ pub(crate) enum Origin {
     Here,
 }
 
+/// The newest value of a token in etcd.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Newest {
+    pub(crate) value: Value,
+    pub(crate) revision: u64,
+    /// A check of this replica has found it dead.
+    pub(crate) is_dead: bool,
+}
+
 /// A watch of etcd.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EtcdWatch {
@@ -91,10 +100,10 @@ pub(crate) struct Daemon {
     pub(crate) by_id: Vec<usize>,
     pub(crate) slots: Vec<[Option<(Value, Origin)>; 2]>,
     /// The newest value that the cluster is known to have, also of tokens that are not configured,
-    /// and whether it was found dead.
-    pub(crate) cluster: Vec<Option<(Value, bool)>>,
-    /// Values of this replica that are on their way to etcd.
-    pub(crate) publishing: Vec<Option<Value>>,
+    pub(crate) cluster: Vec<Option<Newest>>,
+    /// Values of this replica that are on their way to etcd, and whether a newer one has come
+    /// meanwhile.
+    pub(crate) publishing: Vec<Option<(Value, bool)>>,
     /// The value of the cluster could not be taken at once.
     pub(crate) offer_again: Vec<bool>,
     /// An operator has changed the source during a login.
