@@ -61,7 +61,9 @@ impl Token {
                     | Task::TryRenew
                     | Task::ConfirmRenewal
                     | Task::RetryRenew
-                    | Task::Rotate { .. } => Some((self.due.max(checks_from), NextAction::CheckCurrent)),
+                    | Task::Rotate { .. } => {
+                        Some((self.due.max(checks_from), NextAction::CheckCurrent))
+                    }
                 };
                 // A candidate that is not persisted is verified even while the token is paused, so
                 // that it is not lost.

@@ -342,8 +342,7 @@ impl Token {
     /// check, for the second query after a 401, and past the expiry, because the pooled connections
     /// may be the cause.
     pub(super) fn current_connection(&self, now: Moment) -> Connection {
-        let is_overdue =
-            !self.is_taken_over() && self.expiry().is_some_and(|expiry| expiry <= now);
+        let is_overdue = !self.is_taken_over() && self.expiry().is_some_and(|expiry| expiry <= now);
         if self.failures > 0 || is_overdue { Connection::Fresh } else { Connection::Pooled }
     }
 
@@ -375,7 +374,6 @@ impl Token {
         let attempts = self.budget.attempts();
         (attempts.counted > 0).then_some(attempts)
     }
-
 
     /// Starts planned retries at `now`. Not a write: a response of the server says nothing about
     /// the disk.
@@ -444,17 +442,6 @@ impl Token {
         self.pending_request == Some(PendingRequest::Reauth)
             && self.candidate.is_none()
             && self.validity != Validity::Unknown
-    }
-
-    /// Whether this replica asks about the token, and not another one.
-    pub const fn is_asked(&self) -> bool {
-        !self.elsewhere
-    }
-
-    /// Whether everything known about the current value comes from before another replica asked
-    /// about it.
-    pub(super) const fn is_taken_over(&self) -> bool {
-        self.restored && self.renew_unanswered
     }
 
     /// Whether an operator paused the token.

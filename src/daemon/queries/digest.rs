@@ -129,10 +129,9 @@ fn concern(summary: TokenSummary, spec: &TokenSpec, now: Moment) -> Concern {
         State::Unverified if summary.is_failing => Concern::Failing,
         State::Unverified => Concern::Unchecked,
         State::Paused => Concern::Paused,
-        State::Elsewhere => Concern::Alive,
         State::Retrying | State::Alive if summary.is_unrenewed && !has_reauth => Concern::RunsOut,
         State::Retrying => Concern::Retrying,
-        State::Alive => Concern::Alive,
+        State::Elsewhere | State::Alive => Concern::Alive,
     }
 }
 
@@ -214,11 +213,9 @@ fn death(view: &View<'_>, token: &Token, entry: TokenEntry<'_>) -> Death {
         State::Missing => {
             Death { at: latest(|event| event.name == EventName::TokenMissing), was_revoked: false }
         }
-        State::Unverified
-        | State::Retrying
-        | State::Paused
-        | State::Elsewhere
-        | State::Alive => Death::default(),
+        State::Unverified | State::Retrying | State::Paused | State::Elsewhere | State::Alive => {
+            Death::default()
+        }
     }
 }
 
