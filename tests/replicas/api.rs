@@ -187,9 +187,9 @@ impl Api {
 impl Value {
     /// The value as a sealed record: each sealing has a nonce of its own.
     pub(crate) fn seal(self, nonce: u64) -> Arc<[u8]> {
-        let refresh = self.refresh.map_or([u64::MAX; 2], |refresh| {
-            [refresh.family as u64, u64::from(refresh.number)]
-        });
+        let refresh = self
+            .refresh
+            .map_or([u64::MAX; 2], |refresh| [refresh.family as u64, u64::from(refresh.number)]);
         let [family, number] = refresh;
         let parts = [self.session as u64, family, number, nonce];
         parts.iter().flat_map(|part| part.to_le_bytes()).collect()

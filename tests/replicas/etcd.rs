@@ -106,7 +106,8 @@ impl Etcd {
 
     /// Ends the leases whose time is over.
     pub(crate) fn end_leases(&mut self, now: Ms) {
-        let over = |(lease, (_, ends)): (&LeaseId, &(Duration, Ms))| (*ends <= now).then_some(*lease);
+        let over =
+            |(lease, (_, ends)): (&LeaseId, &(Duration, Ms))| (*ends <= now).then_some(*lease);
         while let Some(lease) = self.leases.iter().find_map(over) {
             self.end_lease(lease, now);
         }
@@ -141,7 +142,11 @@ impl Etcd {
     }
 
     /// All keys.
-    pub(crate) fn read_all(&self, consistency: Consistency, now: Ms) -> (StoreRevision, Vec<Entry>) {
+    pub(crate) fn read_all(
+        &self,
+        consistency: Consistency,
+        now: Ms,
+    ) -> (StoreRevision, Vec<Entry>) {
         let state = self.seen_with(consistency, now);
         let entries = state.keys.iter().map(|(key, stored)| Entry {
             key: key.clone(),
@@ -239,7 +244,8 @@ impl Etcd {
 
     /// Restores the backup, if there is one, as the cluster with this id.
     pub(crate) fn restore(&mut self, cluster: u64, now: Ms) -> bool {
-        let Some(backup) = self.backup.clone().filter(|backup| backup.revision < self.state.revision)
+        let Some(backup) =
+            self.backup.clone().filter(|backup| backup.revision < self.state.revision)
         else {
             return false;
         };

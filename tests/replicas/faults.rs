@@ -192,11 +192,8 @@ impl World {
 
     /// Etcd is restored from a backup. Operators accept that, one replica after the other.
     fn restore(&mut self) -> Result<(), Violation> {
-        let cluster = if self.fault_chance.odds(0.5) {
-            self.etcd.cluster
-        } else {
-            self.fault_chance.seed()
-        };
+        let cluster =
+            if self.fault_chance.odds(0.5) { self.etcd.cluster } else { self.fault_chance.seed() };
         let now = self.now;
         if now < self.etcd.down_until || !self.etcd.restore(cluster, now) {
             return Ok(());

@@ -140,7 +140,14 @@ impl World {
             Action::Persist { .. } => return,
         };
         let (incarnation, sent) = (there.incarnation, there.moment(self.now));
-        let spend = Spend { id, what, timeout, result: SpendResult::Nothing, refresh: None, is_lost: false };
+        let spend = Spend {
+            id,
+            what,
+            timeout,
+            result: SpendResult::Nothing,
+            refresh: None,
+            is_lost: false,
+        };
         let job = Job::Spend(spend);
         let number = self.fly(Flight { host, incarnation, ticket, token, sent, job });
         let wait = match self.chance.between(0, 19) {
@@ -215,9 +222,9 @@ impl World {
             return self.begin(number, companion);
         }
         // A query, or nothing is sent at all.
-        let answer = current.filter(|_| self.plan.has_query && is_expected).map(|value| {
-            self.api.ask(value.session, false, self.now)
-        });
+        let answer = current
+            .filter(|_| self.plan.has_query && is_expected)
+            .map(|value| self.api.ask(value.session, false, self.now));
         if let Some(Flight { job: Job::Spend(spend), .. }) = self.flights.get_mut(&number) {
             spend.result = answer.map_or(SpendResult::Nothing, SpendResult::Queried);
         }
@@ -326,7 +333,9 @@ impl World {
                 let received = self.hosts[host].moment(self.now);
                 let answer =
                     CheckResult { sent, received, outcome, replaced: false, cannot_renew: false };
-                self.turn(host, |daemon, now| daemon.scheduler.check_finished(ticket, answer, now))?;
+                self.turn(host, |daemon, now| {
+                    daemon.scheduler.check_finished(ticket, answer, now)
+                })?;
                 self.publish_if_new(host, token);
                 self.take_up(host, token);
                 self.turn(host, |_, _| {})
@@ -339,7 +348,9 @@ impl World {
             }
             Job::Spend(spend) => match spend.what {
                 What::LogIn => self.login_ended(host, ticket, token, sent, &spend),
-                What::Rotate(slot) => self.rotation_ended(host, ticket, (token, slot), sent, &spend),
+                What::Rotate(slot) => {
+                    self.rotation_ended(host, ticket, (token, slot), sent, &spend)
+                }
                 What::Revoke(_) => {
                     let id = spend.id;
                     self.turn(host, |daemon, now| {
@@ -441,12 +452,11 @@ impl World {
                 (Outcome::Misconfigured(no_refresh()), None)
             }
         };
-        let is_refused = spend.result == SpendResult::Refused
-            && matches!(outcome, Outcome::Alive { .. });
+        let is_refused =
+            spend.result == SpendResult::Refused && matches!(outcome, Outcome::Alive { .. });
         self.trace.answer(now, host, token, slot, &outcome);
         let replaced = value.is_some();
-        let answer =
-            CheckResult { sent, received, outcome, replaced, cannot_renew: is_refused };
+        let answer = CheckResult { sent, received, outcome, replaced, cannot_renew: is_refused };
         if let Some(value) = value {
             if daemon.scheduler.expects(ticket) {
                 daemon.slots[token][slot as usize] = Some((value, Origin::Here));

@@ -188,9 +188,10 @@ impl World {
         // is newer.
         let spare = daemon.scheduler.spare_slot(id);
         let is_own = daemon.slot(token, spare).is_some_and(|(_, origin)| origin == Origin::Here);
-        let is_occupied = daemon.scheduler.token(id).is_some_and(|token| {
-            token.is_reauthenticating() || is_own && token.has_candidate()
-        });
+        let is_occupied = daemon
+            .scheduler
+            .token(id)
+            .is_some_and(|token| token.is_reauthenticating() || is_own && token.has_candidate());
         let is_replaced = daemon.publishing[token].is_some_and(|(_, is_late)| !is_late);
         daemon.offer_again[token] = is_occupied || is_replaced;
         let current = daemon.current(token).map(|(current, _)| current.session);
@@ -235,8 +236,7 @@ impl World {
             return daemon.scheduler.source_changed(id, SourceChange::Reverted, now);
         }
         let spare = daemon.scheduler.spare_slot(id);
-        let has_candidate =
-            daemon.scheduler.token(id).is_some_and(|token| token.has_candidate());
+        let has_candidate = daemon.scheduler.token(id).is_some_and(|token| token.has_candidate());
         let in_spare = daemon.slot(token, spare).filter(|_| has_candidate);
         daemon.offer_again[token] |= in_spare.is_some_and(|(_, origin)| origin == Origin::Cluster);
         daemon.slots[token][spare as usize] = Some((found, Origin::Here));
@@ -332,9 +332,8 @@ impl World {
         let now = self.hosts[host].moment(self.now);
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
         let Some(id) = daemon.ids[token] else { return };
-        let is_alive = |token: tokenkeep::lifecycle::Token| {
-            matches!(token.validity(), Validity::Alive(_))
-        };
+        let is_alive =
+            |token: tokenkeep::lifecycle::Token| matches!(token.validity(), Validity::Alive(_));
         let Some((value, origin)) = daemon.current(token) else { return };
         if !daemon.scheduler.token(id).is_some_and(is_alive)
             || daemon.publishing[token] == Some((value, false))

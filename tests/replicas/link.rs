@@ -254,7 +254,9 @@ impl World {
                     let (generation, next) = (daemon.watches, at.revision + 1);
                     daemon.watch = Some(EtcdWatch { generation, next, silent_until: 0 });
                 }
-                self.turn(host, |daemon, now| daemon.replica.read_finished(Ok((at, entries)), now))?;
+                self.turn(host, |daemon, now| {
+                    daemon.replica.read_finished(Ok((at, entries)), now)
+                })?;
                 self.notify_watch(host);
                 Ok(())
             }

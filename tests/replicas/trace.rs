@@ -51,7 +51,9 @@ impl Trace {
             | Output::Counted(token, _) => Some(token.clone()),
             Output::Commit(_, transaction) => {
                 let of_token = |key: &Key| match key {
-                    Key::Value(token) | Key::Claim(token) | Key::Count(token) => Some(token.clone()),
+                    Key::Value(token) | Key::Claim(token) | Key::Count(token) => {
+                        Some(token.clone())
+                    }
                     Key::Paused(_) | Key::Meta | Key::Member(_) => None,
                 };
                 transaction.expected.iter().find_map(|(key, _)| of_token(key))

@@ -153,7 +153,8 @@ impl World {
     fn next(&mut self) -> Result<(), Violation> {
         let around = self.queue.peek().map(|Reverse((at, _, _))| *at);
         let lease = self.etcd.next_end();
-        let wake = (0..self.hosts.len()).filter_map(|host| Some((self.wakes_at(host)?, host))).min();
+        let wake =
+            (0..self.hosts.len()).filter_map(|host| Some((self.wakes_at(host)?, host))).min();
         let wakes_at = wake.map(|(at, _)| at);
         let Some(next) = [around, lease, wakes_at].into_iter().flatten().min() else {
             return Err(self.violation(Invariant::SteadyState, "nothing will ever happen again"));

@@ -4,6 +4,7 @@
 //! Each check adds findings to a [`Diagnosis`]. The checks use the functions that the daemon
 //! itself reads sources and queries servers with.
 
+mod cluster;
 mod diagnosis;
 pub(super) mod env_files;
 mod files;
@@ -136,6 +137,10 @@ fn check_locally(
             inventories(settings, &diagnosis);
             steps.begin("`with`");
             parameters::check(settings, &diagnosis);
+            if let Some(cluster) = &settings.cluster {
+                steps.begin("[cluster]");
+                cluster::check_locally(cluster, &diagnosis);
+            }
             for reauth in &settings.reauths {
                 steps.begin(format!("[reauth.{}]", reauth.name));
                 check_reauth(reauth, &diagnosis);

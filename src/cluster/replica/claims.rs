@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::mirror::{Mirror, SeenClaim};
 use super::operations::{Operations, Purpose};
 use super::types::{
-    Claim, ClaimCounts, Count, HeldReason, Key, Output, Record, ReplicaSettings,
-    SpendId, SpendRequest, Spent, TokenHash, TokenKey, Transaction,
+    Claim, ClaimCounts, Count, HeldReason, Key, Output, Record, ReplicaSettings, SpendId,
+    SpendRequest, Spent, TokenHash, TokenKey, Transaction,
 };
 use crate::time::Moment;
 
@@ -112,11 +112,18 @@ impl Claims {
     }
 
     /// A claim that was sent has a result. What was read or written is in the mirror.
-    pub(super) fn taken(&mut self, hash: TokenHash, done: &Transaction, ok: bool, parts: &mut Parts) {
+    pub(super) fn taken(
+        &mut self,
+        hash: TokenHash,
+        done: &Transaction,
+        ok: bool,
+        parts: &mut Parts,
+    ) {
         let Some(spend) = self.spends.get_mut(&hash) else { return };
         let standing = parts.mirror.claims.get(&hash);
         if let Some(mine) = standing.filter(|seen| seen.claim.nonce == spend.nonce) {
-            let stolen = done.expected.iter().any(|(key, rev)| matches!(key, Key::Claim(_)) && *rev > 0);
+            let stolen =
+                done.expected.iter().any(|(key, rev)| matches!(key, Key::Claim(_)) && *rev > 0);
             spend.state = SpendState::Granted(mine.revision);
             return self.granted(hash, stolen, parts);
         }
@@ -255,9 +262,9 @@ impl Claims {
         self.spends.contains_key(&hash)
     }
 
-    /// Whether no spending is under way.
-    pub(super) fn is_idle(&self) -> bool {
-        self.spends.is_empty()
+    /// Whether no spending is under way. What was given up counts, unless etcd is silent.
+    pub(super) fn is_idle(&self, is_silent: bool) -> bool {
+        self.spends.values().all(|spend| spend.abandoned && is_silent)
     }
 
     /// Forgets all spendings: their claims are in another etcd. None may begin any more.
@@ -293,9 +300,10 @@ impl Claims {
         operations: &Operations,
         settings: &ReplicaSettings,
     ) -> Option<Moment> {
-        let late = self.spends.values().filter(|spend| {
-            matches!(spend.state, SpendState::Taking) && !spend.abandoned
-        });
+        let late = self
+            .spends
+            .values()
+            .filter(|spend| matches!(spend.state, SpendState::Taking) && !spend.abandoned);
         let unused = mirror.claims.values().filter(|seen| {
             self.is_unused(seen, settings) && !operations.has(&Purpose::Release(seen.token.hash()))
         });

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::FORMAT;
 use super::mirror::Mirror;
 use super::types::{HeldReason, Key, Member, Meta, Output, ReplicaSettings, SLOTS};
-use super::FORMAT;
 use crate::time::Moment;
 
 /// Pause before an attempt is repeated.
@@ -56,6 +56,15 @@ enum Reading {
     Watching,
 }
 
+/// A beat under way.
+#[derive(Debug)]
+struct Beat {
+    /// The record that it writes.
+    put: Option<Arc<Member>>,
+    /// The newest revision seen when it was sent.
+    floor: u64,
+}
+
 /// The membership of one replica.
 #[derive(Debug)]
 pub(super) struct Membership {
@@ -70,12 +79,12 @@ pub(super) struct Membership {
     read_from: Moment,
     /// The time without an answered beat counts from here.
     silent_from: Moment,
+    answered_at: Moment,
     last_call: Moment,
     last_error: Arc<str>,
     beat_due: Moment,
     put_from: Moment,
-    /// The beat under way, with the record that it writes.
-    beat: Option<Option<Arc<Member>>>,
+    beat: Option<Beat>,
     /// The record in etcd; `None`: it must be written.
     written: Option<Arc<Member>>,
     refused_puts: u32,
@@ -93,6 +102,7 @@ impl Membership {
             reading: Reading::Due(now),
             read_from: now,
             silent_from: now,
+            answered_at: now,
             last_call: now,
             last_error: "no response".into(),
             beat_due: now,
@@ -149,15 +159,24 @@ impl Membership {
 
     /// When etcd counts as silent unless it answers.
     fn silent_at(&self) -> Option<Moment> {
-        let expected = !matches!(self.phase, Phase::Waiting(_) | Phase::Leaving | Phase::Left);
-        (self.trouble.is_none() && expected).then(|| self.silent_from + self.failover)
+        if self.trouble.is_some() {
+            return None;
+        }
+        match self.phase {
+            Phase::Leaving | Phase::Left => None,
+            // No beats are sent, but etcd is read at the end.
+            Phase::Waiting(until) => Some(self.silent_from.max(until) + self.failover),
+            _ => Some(self.silent_from + self.failover),
+        }
     }
 
     /// etcd cannot be used from now on.
     pub(super) fn suspend(&mut self, now: Moment) {
         self.phase = Phase::Reading;
         self.written = None;
-        self.reading = Reading::Due(now + self.interval);
+        if !matches!(self.reading, Reading::UnderWay(_)) {
+            self.reading = Reading::Due(now + self.interval);
+        }
     }
 
     /// Reads everything as soon as that is allowed: reads are one second apart.
@@ -254,7 +273,7 @@ impl Membership {
             });
             (member, mirror.revision(&Key::Member(settings.name.clone())))
         });
-        self.beat = Some(put.as_ref().map(|(member, _)| member.clone()));
+        self.beat = Some(Beat { put: put.as_ref().map(|(member, _)| member.clone()), floor });
         out.push(Output::Beat { put });
     }
 
@@ -262,7 +281,8 @@ impl Membership {
     /// Returns whether this replica has written its record.
     pub(super) fn beat_answered(&mut self, sent: Moment, done: bool, now: Moment) -> bool {
         self.silent_from = now;
-        let put = self.beat.take().flatten();
+        self.answered_at = now;
+        let put = self.beat.take().and_then(|beat| beat.put);
         let wrote = put.is_some();
         if done {
             self.refused_puts = 0;
@@ -289,11 +309,27 @@ impl Membership {
 
     /// A beat has no answer: it may have been executed or not.
     pub(super) fn beat_unanswered(&mut self, error: &Arc<str>, now: Moment) {
-        if self.beat.take().flatten().is_some() {
+        if self.beat.take().is_some_and(|beat| beat.put.is_some()) {
             self.written = None;
         }
         self.last_error = error.clone();
         self.beat_due = now + RETRY.min(self.interval);
+    }
+
+    /// The record of this replica has other content by now.
+    pub(super) fn write_again(&mut self, now: Moment) {
+        self.written = None;
+        self.beat_due = now;
+    }
+
+    /// The newest revision seen when the beat under way was sent.
+    pub(super) fn beat_floor(&self) -> u64 {
+        self.beat.as_ref().map_or(0, |beat| beat.floor)
+    }
+
+    /// Whether what the watch shows has just happened: etcd answers, and this process runs.
+    pub(super) fn is_current(&self, now: Moment) -> bool {
+        now.since(self.answered_at) <= self.interval * 2
     }
 
     /// Whether a beat is under way.
@@ -341,7 +377,10 @@ impl Trouble {
 }
 
 /// Why this replica must not use an etcd with this `meta`; `None` if it may.
-pub(super) fn meta_error(meta: &Result<Meta, Arc<str>>, settings: &ReplicaSettings) -> Option<Arc<str>> {
+pub(super) fn meta_error(
+    meta: &Result<Meta, Arc<str>>,
+    settings: &ReplicaSettings,
+) -> Option<Arc<str>> {
     match meta {
         Err(why) => Some(format!("the key `meta` in etcd cannot be read: {why}").into()),
         Ok(meta) if meta.format != FORMAT => Some(

@@ -13,7 +13,7 @@ use super::types::{
 use crate::time::Moment;
 
 /// Assumed limit of a claim that cannot be read.
-const UNREADABLE_CLAIM_LIMIT: Duration = Duration::from_secs(600);
+const UNREADABLE_CLAIM_LIMIT: Duration = Duration::from_mins(10);
 
 /// What this replica has seen of etcd.
 #[derive(Debug, Default)]
@@ -157,8 +157,7 @@ impl Mirror {
                 Some(Change::Meta)
             }
             (Key::Member(name), record) => {
-                let member =
-                    if let Record::Member(member) = record { Some(member) } else { None };
+                let member = if let Record::Member(member) = record { Some(member) } else { None };
                 self.members.insert(name.clone(), (revision, member));
                 Some(Change::Member(name))
             }

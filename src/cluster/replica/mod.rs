@@ -100,14 +100,16 @@ impl Replica {
     /// A token that this replica can ask about: it is configured and has a value. Once for each
     /// token, until it is [unlisted](Replica::unlist).
     pub fn list(&mut self, token: TokenHash, _now: Moment) {
-        if self.view.toggle(token) {
+        if self.view.list(token) {
             self.outputs.push(Output::SlotsChanged);
         }
     }
 
     /// A listed token was removed, or has no value any more.
-    pub fn unlist(&mut self, token: TokenHash, now: Moment) {
-        self.list(token, now);
+    pub fn unlist(&mut self, token: TokenHash, _now: Moment) {
+        if self.view.unlist(token) {
+            self.outputs.push(Output::SlotsChanged);
+        }
     }
 
     /// Whether this replica asks about the token.
@@ -156,6 +158,31 @@ impl Replica {
         self.seen
     }
 
+    /// The claims under way, as far as this replica has seen: which token, who, and since when.
+    pub fn claims(&self) -> impl Iterator<Item = (&TokenKey, &Arc<str>, Moment)> {
+        self.mirror.claims.values().map(|seen| (&seen.token, &seen.claim.replica, seen.seen))
+    }
+
+    /// How many of the tokens that this replica lists each living replica asks about, by name.
+    pub fn shares(&self) -> Vec<(Arc<str>, usize)> {
+        self.view.shares()
+    }
+
+    /// The keys that this replica can open are others by now.
+    pub fn set_keys(&mut self, keys: Vec<KeyId>, now: Moment) {
+        self.observe(now);
+        if self.settings.keys != keys {
+            self.settings.keys = keys;
+            self.membership.write_again(now);
+            if self.membership.is_suspended() {
+                self.membership.read_again(now);
+            } else {
+                self.check_meta(now);
+            }
+        }
+        self.advance(now);
+    }
+
     /// Why etcd cannot be used; `None` if it can.
     pub fn unreachable(&self) -> Option<&str> {
         self.membership.trouble.as_ref().map(|trouble| &**trouble.reason())
@@ -195,7 +222,9 @@ impl Replica {
     pub fn changed(&mut self, at: StoreRevision, entries: Vec<Entry>, wall_ms: i64, now: Moment) {
         self.observe(now);
         if !self.membership.is_suspended() && self.has_view() && self.accepts(at, 0, now) {
-            self.compare_clocks(&entries, wall_ms);
+            if self.membership.is_current(now) {
+                self.compare_clocks(&entries, wall_ms);
+            }
             let changes = self.mirror.watch(entries, now);
             self.take_changes(changes, now);
         }
@@ -219,15 +248,14 @@ impl Replica {
         result: Result<(StoreRevision, bool), StoreError>,
         now: Moment,
     ) {
+        let was_joined = self.is_joined();
+        let floor = self.membership.beat_floor();
         let answered = result.is_ok();
         let wrote = match result {
-            Ok((at, done)) if self.accepts(at, 0, now) => {
-                let wrote = self.membership.beat_answered(sent, done, now);
+            Ok((at, done)) => {
+                let accepted = self.accepts(at, floor, now);
+                let wrote = self.membership.beat_answered(sent, done && accepted, now);
                 wrote.then_some(at.revision)
-            }
-            Ok(_) => {
-                self.membership.beat_answered(sent, false, now);
-                None
             }
             Err(StoreError::Unanswered(why)) => {
                 self.membership.beat_unanswered(&why, now);
@@ -241,6 +269,9 @@ impl Replica {
         };
         self.observe(now);
         self.recover(wrote, answered, now);
+        if self.is_joined() && !was_joined {
+            self.outputs.push(Output::Released(None));
+        }
         self.advance(now);
     }
 
@@ -336,12 +367,14 @@ impl Replica {
     }
 
     /// Takes values from the current etcd cluster again, although it has an older revision or is
-    /// another one.
+    /// another one. The next [`Output::Seen`] is then older than the one before.
     pub fn accept_store(&mut self, now: Moment) {
-        if let Some(Trouble::Foreign(why)) = self.membership.trouble.take() {
-            self.membership.trouble = Some(Trouble::Suspended(why));
+        if let Some(Trouble::Foreign(why)) = &self.membership.trouble {
+            self.membership.trouble = Some(Trouble::Suspended(why.clone()));
             self.seen = None;
             self.mirror = Mirror::default();
+        }
+        if self.membership.is_suspended() {
             self.membership.read_again(now);
         }
         self.advance(now);

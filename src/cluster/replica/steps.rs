@@ -33,9 +33,7 @@ impl Replica {
             let why = self.membership.last_error().clone();
             let (claims, mut parts) = self.claims_with_parts(now);
             claims.hold_late(&why, &mut parts);
-            if parts.mirror.meta.is_some() {
-                claims.release_unused(&mut parts);
-            }
+            claims.release_unused(&mut parts);
         }
         self.send_publications(now);
         if self.view.refresh(now) {
@@ -101,8 +99,8 @@ impl Replica {
 
     /// etcd cannot be used from now on.
     pub(super) fn enter(&mut self, trouble: Trouble, now: Moment) {
-        if self.membership.trouble.as_ref() == Some(&trouble) || self.membership.phase == Phase::Left
-        {
+        let is_foreign = matches!(trouble, Trouble::Foreign(_));
+        if self.membership.phase == Phase::Left || (self.membership.is_foreign() && !is_foreign) {
             return;
         }
         let why = trouble.reason().clone();
@@ -120,7 +118,7 @@ impl Replica {
                 self.outputs.push(Output::SlotsChanged);
             }
         }
-        if matches!(self.membership.trouble, Some(Trouble::Foreign(_))) {
+        if is_foreign {
             self.claims.clear();
             self.operations.clear();
             self.publications.clear();
@@ -142,14 +140,10 @@ impl Replica {
             self.membership.trouble = None;
             self.outputs.push(Output::Notice(ClusterNotice::Recovered));
         }
-        let joins = self.is_joined() && !self.membership.announced;
-        if joins {
+        if self.is_joined() && !self.membership.announced {
             self.membership.announced = true;
             let members = self.view.members().len();
             self.outputs.push(Output::Notice(ClusterNotice::Joined { members }));
-        }
-        if over || wrote.is_some() {
-            self.outputs.push(Output::Released(None));
         }
     }
 
@@ -167,7 +161,7 @@ impl Replica {
                 self.enter(Trouble::Foreign(why.into()), now);
             }
         }
-        if matches!(self.membership.trouble, Some(Trouble::Foreign(_))) {
+        if self.membership.is_foreign() {
             return false;
         }
         if self.seen.is_none_or(|seen| seen.revision < at.revision) {
@@ -260,7 +254,7 @@ impl Replica {
     }
 
     /// `meta` has changed.
-    fn check_meta(&mut self, now: Moment) {
+    pub(super) fn check_meta(&mut self, now: Moment) {
         match self.mirror.meta.as_ref().map(|(meta, _)| meta_error(meta, &self.settings)) {
             Some(Some(error)) => self.enter(Trouble::Suspended(error), now),
             Some(None) => {}
@@ -302,10 +296,8 @@ impl Replica {
     fn own_record_written(&mut self, revision: u64, now: Moment) {
         let Some(member) = self.membership.written_record() else { return };
         let key = Key::Member(self.settings.name.clone());
-        let written = Transaction {
-            puts: vec![(key, Record::Member(member))],
-            ..Transaction::default()
-        };
+        let written =
+            Transaction { puts: vec![(key, Record::Member(member))], ..Transaction::default() };
         let changes = self.mirror.written(&written, revision, now);
         self.take_changes(changes, now);
         self.join(false, now); // It may have been deleted since.
@@ -413,17 +405,18 @@ impl Replica {
     /// Deletes the record of this replica once nothing is under way.
     fn leave_if_idle(&mut self, now: Moment) {
         let phase = self.membership.phase;
-        let busy = !self.claims.is_idle() || !self.publications.is_idle();
+        let is_silent = self.membership.trouble.is_some();
+        let busy = !self.claims.is_idle(is_silent) || !(self.publications.is_idle() || is_silent);
         if !self.membership.leaving
             || matches!(phase, Phase::Leaving | Phase::Left)
             || busy
-            || (self.membership.is_beating() && self.membership.trouble.is_none())
+            || (self.membership.is_beating() && !is_silent)
         {
             return;
         }
         let key = Key::Member(self.settings.name.clone());
         let revision = self.mirror.revision(&key);
-        let joined = phase == Phase::Joined && self.membership.trouble.is_none();
+        let joined = phase == Phase::Joined && !is_silent;
         if !joined || revision == 0 {
             return self.left();
         }

@@ -355,6 +355,12 @@ impl TokenKey {
         &self.0
     }
 
+    /// The names of its server and its own; `None` if another program has written the key.
+    pub fn names(&self) -> Option<(String, String)> {
+        let (server, name) = self.0.split_once('/')?;
+        Some((decode(server)?, decode(name)?))
+    }
+
     /// Its hash.
     pub fn hash(&self) -> TokenHash {
         TokenHash(hash(self.0.as_bytes()))
@@ -388,6 +394,22 @@ fn encode(text: &mut String, part: &str) {
     }
 }
 
+/// A part without its percent-encoding; `None` if it is not valid.
+fn decode(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            let (high, low) = (digit()?, digit()?);
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// `SipHash-1-3` with a fixed key: stable, and the same on all replicas.
 fn hash(bytes: &[u8]) -> u64 {
     hash_with(0x7020_636c_7573_7465, bytes)
@@ -396,4 +418,21 @@ fn hash(bytes: &[u8]) -> u64 {
 /// Like [`hash`], with a second half of the key.
 pub(super) fn hash_with(key: u64, bytes: &[u8]) -> u64 {
     siphasher::sip::SipHasher13::new_with_keys(0x746f_6b65_6e6b_6565, key).hash(bytes)
+}
+
+#[cfg(test)]
+mod token_key_tests {
+    use super::*;
+
+    #[test]
+    fn token_key_contains_the_names_of_server_and_token() {
+        for (server, name) in [("sarus", "quotes"), ("a/b", "100% ä\n"), ("%2F", "/")] {
+            let key = TokenKey::new(server, name);
+            assert_eq!(key.names(), Some((server.to_owned(), name.to_owned())));
+            assert_eq!(TokenKey::parse(key.as_str()), Some(key));
+        }
+        for broken in ["a/%", "a/%2", "a/%zz", "a/%ff"] {
+            assert_eq!(TokenKey::parse(broken).unwrap().names(), None, "{broken}");
+        }
+    }
 }

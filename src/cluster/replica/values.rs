@@ -3,12 +3,12 @@
 //! A value is put only over the one that was the newest when it was verified, and not while a
 //! replica spends for the token.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::claims::{Claims, Parts, free_at};
-use super::operations::Purpose;
 use super::mirror::Mirror;
+use super::operations::Purpose;
 use super::types::{Key, Output, Record, ReplicaSettings, TokenHash, TokenKey, Transaction};
 use crate::time::Moment;
 
@@ -19,6 +19,10 @@ const AT_ONCE: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Publications {
     waiting: BTreeMap<TokenHash, Publication>,
+    /// Those that can be sent, as far as is known.
+    ready: BTreeSet<TokenHash>,
+    /// Those for whose token a replica spends.
+    blocked: BTreeSet<TokenHash>,
     under_way: usize,
 }
 
@@ -38,13 +42,13 @@ struct Publication {
 impl Publications {
     /// Puts a value into etcd as soon as possible, unless a newer one than `base` comes first.
     pub(super) fn add(&mut self, token: TokenKey, value: Arc<[u8]>, base: u64) {
-        match self.waiting.get_mut(&token.hash()) {
+        let hash = token.hash();
+        match self.waiting.get_mut(&hash) {
             Some(publication) if publication.sent => publication.next = Some(value),
             _ => {
-                let hash = token.hash();
-                let new =
-                    Publication { token, value, base, sent: false, stored: None, next: None };
+                let new = Publication { token, value, base, sent: false, stored: None, next: None };
                 self.waiting.insert(hash, new);
+                self.ready.insert(hash);
             }
         }
     }
@@ -52,52 +56,57 @@ impl Publications {
     /// Sends what can be sent; drops what a newer value has replaced.
     pub(super) fn send(&mut self, claims: &Claims, parts: &mut Parts) {
         let mirror = parts.mirror;
-        let value_of = |publication: &Publication| Key::Value(publication.token.clone());
-        self.waiting.retain(|_, p| p.sent || mirror.revision(&value_of(p)) == p.base);
-        for (hash, publication) in &mut self.waiting {
-            if self.under_way >= AT_ONCE {
-                break;
-            }
-            let claim = mirror.claims.get(hash);
-            let free = claim.is_none_or(|seen| free_at(seen, parts.settings) <= parts.now);
-            if publication.sent || !free || claims.is_spending(*hash) {
+        let is_free = |hash: &TokenHash| {
+            let standing = mirror.claims.get(hash);
+            let is_standing =
+                standing.is_some_and(|seen| free_at(seen, parts.settings) > parts.now);
+            !is_standing && !claims.is_spending(*hash)
+        };
+        let free: Vec<_> = self.blocked.iter().filter(|hash| is_free(hash)).copied().collect();
+        for hash in free {
+            self.blocked.remove(&hash);
+            self.ready.insert(hash);
+        }
+        while self.under_way < AT_ONCE {
+            let Some(hash) = self.ready.pop_first() else { break };
+            let Some(publication) = self.waiting.get_mut(&hash) else { continue };
+            let [value, claim] =
+                [Key::Value(publication.token.clone()), Key::Claim(publication.token.clone())];
+            if mirror.revision(&value) != publication.base {
+                self.waiting.remove(&hash);
                 continue;
             }
-            let [value, key] = [value_of(publication), Key::Claim(publication.token.clone())];
+            if !is_free(&hash) {
+                self.blocked.insert(hash);
+                continue;
+            }
+            let standing = mirror.revision(&claim);
             let transaction = Transaction {
-                expected: vec![
-                    (value.clone(), publication.base),
-                    (key.clone(), mirror.revision(&key)),
-                ],
+                expected: vec![(value.clone(), publication.base), (claim.clone(), standing)],
                 puts: vec![(value.clone(), Record::Value(publication.value.clone()))],
-                deletes: claim.map(|_| key.clone()).into_iter().collect(),
-                reads: vec![value, key],
+                deletes: (standing > 0).then(|| claim.clone()).into_iter().collect(),
+                reads: vec![value, claim],
                 ..Transaction::default()
             };
             publication.sent = true;
             self.under_way += 1;
-            parts.operations.start(Purpose::Publish(*hash), transaction, parts.floor, parts.out);
+            parts.operations.start(Purpose::Publish(hash), transaction, parts.floor, parts.out);
         }
     }
 
     /// A value was written at revision `done`, or was not. What was read or written is in the mirror.
     pub(super) fn published(&mut self, hash: TokenHash, done: Option<u64>, parts: &mut Parts) {
-        let Some(mut publication) = self.waiting.remove(&hash) else { return };
+        let Some(publication) = self.waiting.remove(&hash) else { return };
         self.under_way = self.under_way.saturating_sub(1);
-        let newest = parts.mirror.revision(&Key::Value(publication.token.clone()));
-        publication.sent = false;
-        if let Some(revision) = done.or(publication.stored) {
-            let token = publication.token.clone();
-            parts.out.push(Output::Published { token, revision });
-            if let Some(next) = publication.next.take() {
-                self.add(publication.token, next, revision);
+        let Publication { token, value, base, stored, next, .. } = publication;
+        if let Some(revision) = done.or(stored) {
+            parts.out.push(Output::Published { token: token.clone(), revision });
+            if let Some(next) = next {
+                self.add(token, next, revision);
             }
-        } else if newest == publication.base {
-            // A claim was in the way.
-            if let Some(next) = publication.next.take() {
-                publication.value = next;
-            }
-            self.waiting.insert(hash, publication);
+        } else {
+            // A claim was in the way, or a newer value.
+            self.add(token, next.unwrap_or(value), base);
         }
         parts.out.push(Output::Released(Some(hash)));
     }
@@ -135,12 +144,8 @@ impl Publications {
         mirror: &Mirror,
         settings: &ReplicaSettings,
     ) -> Option<Moment> {
-        if self.under_way >= AT_ONCE {
-            return None;
-        }
-        let waiting = self.waiting.iter();
-        let waiting = waiting.filter(|(hash, value)| !value.sent && !claims.is_spending(**hash));
-        let claims = waiting.filter_map(|(hash, _)| mirror.claims.get(hash));
-        claims.map(|seen| free_at(seen, settings)).min()
+        let blocked = self.blocked.iter().filter(|hash| !claims.is_spending(**hash));
+        let standing = blocked.filter_map(|hash| mirror.claims.get(hash));
+        standing.map(|seen| free_at(seen, settings)).min()
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct View {
     failover: Duration,
     /// Digest of the tokens that this replica lists, for each slot.
     digests: Box<[u32; SLOTS]>,
+    /// Number of the tokens that this replica lists, for each slot.
+    counts: Box<[u32; SLOTS]>,
     /// The living replicas by name, this one included. Empty: there is no view, and this replica
     /// asks about everything.
     members: BTreeMap<Arc<str>, Option<Arc<Member>>>,
@@ -42,15 +44,29 @@ impl View {
             me,
             failover,
             digests: Box::new([0; SLOTS]),
+            counts: Box::new([0; SLOTS]),
             members: BTreeMap::new(),
             slots: vec![Slot::default(); SLOTS],
             leave_at: None,
         }
     }
 
+    /// Adds a token. Returns whether other slots are asked now.
+    pub(super) fn list(&mut self, token: TokenHash) -> bool {
+        self.counts[token.slot()] += 1;
+        self.toggle(token)
+    }
+
+    /// Removes a token that was added. Returns whether other slots are asked now.
+    pub(super) fn unlist(&mut self, token: TokenHash) -> bool {
+        let count = &mut self.counts[token.slot()];
+        *count = count.saturating_sub(1);
+        self.toggle(token)
+    }
+
     /// Adds a token to the digests, or removes it: the two are the same. Returns whether other slots
     /// are asked now.
-    pub(super) fn toggle(&mut self, token: TokenHash) -> bool {
+    fn toggle(&mut self, token: TokenHash) -> bool {
         let slot = token.slot();
         self.digests[slot] ^= token.digest();
         if self.members.is_empty() {
@@ -84,6 +100,7 @@ impl View {
         if !self.members.keys().eq(before.keys()) {
             self.assign(now);
         }
+        self.leave_at = Some(now);
         self.refresh(now) || first
     }
 
@@ -96,7 +113,7 @@ impl View {
 
     /// Leaves the slots whose time has come. Returns whether other slots are asked now.
     pub(super) fn refresh(&mut self, now: Moment) -> bool {
-        if self.members.is_empty() {
+        if self.leave_at.is_none_or(|at| at > now) {
             return false;
         }
         let mut changed = false;
@@ -129,6 +146,16 @@ impl View {
     /// The living replicas, sorted by name.
     pub(super) fn members(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
         self.members.keys()
+    }
+
+    /// How many of the tokens that this replica lists each living replica asks about by computation,
+    /// by name. Without a view, this replica asks about all.
+    pub(super) fn shares(&self) -> Vec<(Arc<str>, usize)> {
+        let mut shares: BTreeMap<_, _> = self.members.keys().map(|name| (name, 0)).collect();
+        for (slot, count) in self.slots.iter().zip(&*self.counts) {
+            *shares.entry(slot.owner.as_ref().unwrap_or(&self.me)).or_default() += *count as usize;
+        }
+        shares.into_iter().map(|(name, count)| (name.clone(), count)).collect()
     }
 
     /// When [`View::refresh`] has something to do.

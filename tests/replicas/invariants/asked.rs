@@ -81,8 +81,7 @@ impl World {
                 let Some((value, _)) = daemon.current(token) else { continue };
                 is_able = true;
                 is_asked |= daemon.asked[token];
-                is_newest_asked |=
-                    daemon.asked[token] && value.session == self.api.newest[token];
+                is_newest_asked |= daemon.asked[token] && value.session == self.api.newest[token];
             }
             self.watch.survival.asked(now, token, is_newest_asked);
             let coverage = &mut self.watch.coverage;

@@ -70,7 +70,8 @@ impl World {
         let first = first.filter(|(before, at)| **at > **before + pause).map(|(_, at)| *at).next();
         let first = first.or(began.first().copied()).unwrap_or(now);
         if first >= attempts.from + pause && now < first + span && within(first) > max {
-            let what = format!("{} refused logins of token {token}, {max} permitted", within(first));
+            let what =
+                format!("{} refused logins of token {token}, {max} permitted", within(first));
             return Err(self.violation(Invariant::AttemptsAreShared, what));
         }
         Ok(())

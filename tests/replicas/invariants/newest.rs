@@ -96,7 +96,8 @@ impl World {
             && self.api.is_alive(current, self.now)
             && !self.is_due(current)
         {
-            let what = format!("host {host} logs in for token {token}, whose value {current} lives");
+            let what =
+                format!("host {host} logs in for token {token}, whose value {current} lives");
             return Err(self.violation(Invariant::SpentForTheNewest, what));
         }
         if is_login { self.login_begins(token) } else { Ok(()) }

@@ -59,7 +59,8 @@ impl World {
 
     /// How long the consequences of trouble are felt.
     pub(super) fn settling_time(&self) -> Ms {
-        let delay = self.plan.policy.reauth.map_or(0, |reauth| crate::chance::whole(reauth.delay_max));
+        let delay =
+            self.plan.policy.reauth.map_or(0, |reauth| crate::chance::whole(reauth.delay_max));
         3 * self.longest_limit() + 2 * delay + 9 * self.beat_time() + 120_000
     }
 

@@ -52,11 +52,13 @@ impl World {
             }
             self.tally.deaths += 1;
             let from = session.end - (self.api.life(token) / 4).max(10 * SECOND);
-            let was_asked = self.watch.survival.asked_since[token].is_some_and(|since| since < from);
-            let was_lost = self.watch.survival.lost[token] + 60 * SECOND > from
-                || self.api.down_until > from;
+            let was_asked =
+                self.watch.survival.asked_since[token].is_some_and(|since| since < from);
+            let was_lost =
+                self.watch.survival.lost[token] + 60 * SECOND > from || self.api.down_until > from;
             if self.is_kept_alive_by_asking() && was_asked && !was_lost {
-                let what = format!("token {token} died at {} although it was asked about", session.end);
+                let what =
+                    format!("token {token} died at {} although it was asked about", session.end);
                 return Err(self.violation(Invariant::NothingDiesWithoutEtcd, what));
             }
         }
