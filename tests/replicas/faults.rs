@@ -228,7 +228,7 @@ impl World {
             return;
         }
         let value = self.api.log_in(token, self.now);
-        self.operator_logged_in(token);
+        self.operator_logged_in(token, value.session);
         self.hosts[host].disk.values[token] = Some(value);
         let wait = self.fault_chance.spread(1, 2_000);
         self.at(self.now + wait, Happening::ReadsSource { host, token });

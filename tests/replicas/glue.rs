@@ -48,12 +48,14 @@ impl World {
                 let what = format!("{count} outputs in one turn of host {host}");
                 return Err(self.violation(Invariant::SteadyState, what));
             }
-            let is_idle = [daemon.replica.next_wake(), daemon.scheduler.next_wake()]
-                .into_iter()
-                .flatten()
-                .all(|wake| wake > now);
-            if count == 0 && is_idle {
-                return Ok(());
+            if count == 0 {
+                let wakes = [daemon.replica.next_wake(), daemon.scheduler.next_wake()];
+                let wakes = wakes.into_iter().flatten().min();
+                self.hosts[host].wakes = wakes;
+                if wakes.is_none_or(|wake| wake > now) {
+                    return Ok(());
+                }
+                continue;
             }
             for output in of_replica {
                 self.do_for_replica(host, output)?;
@@ -112,11 +114,12 @@ impl World {
             }
             Output::Counted(token, count) => {
                 let token = token_of(&token);
-                let attempts = self.hosts[host].attempts(count, self.now);
+                let attempts = self.hosts[host].attempts(count, &self.plan, self.now);
                 let there = &mut self.hosts[host];
                 there.disk.attempts[token] = Some(count).filter(|count| count.counted > 0);
                 if let Some(daemon) = &mut there.daemon
                     && let Some(id) = daemon.ids[token]
+                    && let Some(attempts) = attempts
                 {
                     daemon.scheduler.restore_reauth_attempts(id, attempts, now);
                 }

@@ -40,6 +40,8 @@ pub(crate) struct Host {
     pub(crate) configured: Vec<bool>,
     pub(crate) disk: Disk,
     pub(crate) daemon: Option<Daemon>,
+    /// When its daemon has something to do, by its clock.
+    pub(crate) wakes: Option<Moment>,
     /// Counts the starts of its daemon.
     pub(crate) incarnation: u64,
 }
@@ -149,6 +151,7 @@ impl Host {
             configured: vec![true; tokens],
             disk: Disk::new(values),
             daemon: None,
+            wakes: None,
             incarnation: 0,
         }
     }
@@ -198,13 +201,15 @@ impl Host {
         Count { window_end_ms, counted, in_a_row }
     }
 
-    /// The attempts that a record of the cluster counts.
-    pub(crate) fn attempts(&self, count: Count, now: Ms) -> ReauthAttempts {
-        let until_end = count.window_end_ms.saturating_sub(self.wall(now));
-        let shown = i64::try_from(self.moment(now).as_millis()).unwrap_or(i64::MAX);
-        let window_end = u64::try_from(shown.saturating_add(until_end)).unwrap_or(0);
-        let window_end = Moment::from_millis(window_end);
-        ReauthAttempts { window_end, counted: count.counted, in_a_row: count.in_a_row }
+    /// The attempts that a record of the cluster counts; `None` if their window has ended. By a
+    /// wrong wall clock a window may seem to end late, but not later than a whole window from now.
+    pub(crate) fn attempts(&self, count: Count, plan: &Plan, now: Ms) -> Option<ReauthAttempts> {
+        let window = plan.policy.reauth?.window;
+        let left = u64::try_from(count.window_end_ms.saturating_sub(self.wall(now))).ok()?;
+        let window_end = self.moment(now) + Duration::from_millis(left).min(window);
+        let attempts =
+            ReauthAttempts { window_end, counted: count.counted, in_a_row: count.in_a_row };
+        Some(attempts).filter(|_| left > 0)
     }
 
     /// Starts the daemon.
@@ -276,8 +281,8 @@ impl Host {
             daemon.by_id.resize(id.index() + 1, 0);
         }
         daemon.by_id[id.index()] = token;
-        if let Some(count) = self.disk.attempts[token] {
-            let attempts = self.attempts(count, now);
+        let count = self.disk.attempts[token];
+        if let Some(attempts) = count.and_then(|count| self.attempts(count, plan, now)) {
             daemon.scheduler.restore_reauth_attempts(id, attempts, moment);
         }
         if value.is_none() {

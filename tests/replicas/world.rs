@@ -270,9 +270,9 @@ impl World {
     fn wakes_at(&self, host: usize) -> Option<Ms> {
         let there = &self.hosts[host];
         let daemon = there.daemon.as_ref()?;
-        let wakes = [daemon.scheduler.next_wake(), daemon.replica.next_wake()];
-        let wakes = wakes.into_iter().flatten().map(|wake| there.when(wake));
-        wakes.chain(daemon.patient_until).min().map(|at| at.max(there.stopped_until))
+        let wakes = there.wakes.map(|wake| there.when(wake));
+        let at = [wakes, daemon.patient_until].into_iter().flatten().min()?;
+        Some(at.max(there.stopped_until))
     }
 
     pub(crate) fn at(&mut self, at: Ms, happening: Happening) {
