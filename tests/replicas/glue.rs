@@ -187,18 +187,25 @@ impl World {
             return;
         };
         daemon.note_origin(token, value.session);
-        // There is one spare slot, and a candidate of this host is verified first. If it lives, it
-        // is newer.
+        // There is one spare slot, and a candidate of this host is verified first: if it lives, it
+        // is newer. Where renewing spends the refresh token, the newest one counts at once.
         let spare = daemon.scheduler.spare_slot(id);
-        let is_own = daemon.slot(token, spare).is_some_and(|(_, origin)| origin == Origin::Here);
-        let is_occupied = daemon
-            .scheduler
-            .token(id)
-            .is_some_and(|token| token.is_reauthenticating() || is_own && token.has_candidate());
+        let state = daemon.scheduler.token(id);
+        let has_candidate = state.is_some_and(|token| token.has_candidate());
+        let origin = daemon.slot(token, spare).map(|(_, origin)| origin).filter(|_| has_candidate);
+        let is_own = origin == Some(Origin::Here) && !self.plan.policy.rotates;
+        let is_busy = state.is_some_and(|token| token.is_reauthenticating());
         let is_replaced = daemon.publishing[token].is_some_and(|(_, is_late)| !is_late);
-        daemon.offer_again[token] = is_occupied || is_replaced;
+        daemon.offer_again[token] = is_own || is_busy || is_replaced;
+        if daemon.offer_again[token] {
+            return;
+        }
         let current = daemon.current(token).map(|(current, _)| current.session);
-        if daemon.offer_again[token] || current == Some(value.session) {
+        if current == Some(value.session) {
+            if origin == Some(Origin::Cluster) {
+                // An older one that was offered before.
+                daemon.scheduler.source_changed(id, SourceChange::Reverted, now);
+            }
             return;
         }
         daemon.slots[token][spare as usize] = Some((value, Origin::Cluster));
