@@ -201,11 +201,8 @@ impl World {
             return;
         }
         let current = daemon.current(token).map(|(current, _)| current.session);
-        if current == Some(value.session) {
-            if origin == Some(Origin::Cluster) {
-                // An older one that was offered before.
-                daemon.scheduler.source_changed(id, SourceChange::Reverted, now);
-            }
+        // The newest one takes the place of an older one that was offered before.
+        if current == Some(value.session) && origin != Some(Origin::Cluster) {
             return;
         }
         daemon.slots[token][spare as usize] = Some((value, Origin::Cluster));
