@@ -184,7 +184,7 @@ impl CompactToken {
 
     /// [`Token::active_slot`] without expanding the token.
     pub fn active_slot(&self) -> Slot {
-        if self.digits / 27 % 2 == 0 { Slot::A } else { Slot::B }
+        if (self.digits / 27).is_multiple_of(2) { Slot::A } else { Slot::B }
     }
 
     /// Whether the token has no value, without expanding it.

@@ -8,12 +8,25 @@ use std::time::Duration;
 use super::check_timing::{SHORTEST_TIMEOUT, check_wait};
 use super::context::Transition;
 use super::event::Notice;
-use super::token::{Candidate, InFlight, Task, Validity};
+use super::token::{Candidate, InFlight, Task, Token, Validity};
 use super::types::DeadlineStage;
 
 /// How long a value that another replica obtained counts as verified by it, where a check would
 /// spend its refresh token. Replicas that all ask would spend one after the other without pause.
 const LONGEST_TRUST: Duration = Duration::from_secs(60);
+
+impl Token {
+    /// Whether this replica asks about the token, and not another one.
+    pub const fn is_asked(&self) -> bool {
+        !self.elsewhere
+    }
+
+    /// Whether everything known about the current value comes from before another replica asked
+    /// about it.
+    pub(super) const fn is_taken_over(&self) -> bool {
+        self.restored && self.renew_unanswered
+    }
+}
 
 impl Transition<'_> {
     /// This replica asks about the token from now on, or another one does.

@@ -444,17 +444,6 @@ impl Token {
             && self.validity != Validity::Unknown
     }
 
-    /// Whether this replica asks about the token, and not another one.
-    pub const fn is_asked(&self) -> bool {
-        !self.elsewhere
-    }
-
-    /// Whether everything known about the current value comes from before another replica asked
-    /// about it.
-    pub(super) const fn is_taken_over(&self) -> bool {
-        self.restored && self.renew_unanswered
-    }
-
     /// Whether an operator paused the token.
     pub const fn is_paused(&self) -> bool {
         self.paused
