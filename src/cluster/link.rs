@@ -206,6 +206,10 @@ async fn run_beats<E: Engine>(
     events: mpsc::Sender<Numbered>,
 ) {
     while let Some(put) = waiting.recv().await {
+        let put = put.map(|(member, expected)| {
+            let wall_ms = clock::wall_clock().as_millisecond();
+            (Arc::new(Member { wall_ms, ..Member::clone(&member) }), expected)
+        });
         let sent = clock::now();
         let result = engine.beat(put).await;
         let _ = events.send((None, LinkEvent::BeatFinished { sent, result })).await;

@@ -35,7 +35,7 @@ const MAX_PENDING_BYTES: usize = 8 << 20;
 /// The state database of one directory, open for writing. Dropping it stops the thread; queued
 /// writes are committed only if [`Writer::flush`] was called before.
 pub struct Writer {
-    queue: Arc<WriteQueue>,
+    pub(super) queue: Arc<WriteQueue>,
     reports: mpsc::UnboundedReceiver<StoreReport>,
     /// For reports of receipts.
     sender: mpsc::UnboundedSender<StoreReport>,

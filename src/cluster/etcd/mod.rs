@@ -134,6 +134,7 @@ impl Etcd {
                 puts: vec![(key.clone(), Record::Member(Arc::clone(&member)))],
                 deletes: Vec::new(),
                 reads: vec![key.clone()],
+                leased: false,
             };
             let Executed { succeeded, at, found } =
                 self.execute(sender, &transaction, Some(lease)).await?;

@@ -241,6 +241,12 @@ impl Companion {
         lock(&self.usage).source.clone()
     }
 
+    /// The refresh token that counts; `None` while a task uses it.
+    pub(crate) fn current_now(&self) -> Option<Option<TokenValue>> {
+        let state = self.state.try_lock().ok()?;
+        Some(state.current().cloned())
+    }
+
     /// The writer of the state database; `None` without one.
     fn writer(&self) -> Option<CompanionWriter> {
         lock(&self.shared.writer).clone()

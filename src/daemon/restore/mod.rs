@@ -15,7 +15,7 @@ use crate::clock;
 use crate::event_log::EventLog;
 use crate::lifecycle::{Method, SourceChange};
 use crate::scheduler::ReauthFailures;
-use crate::store::{Counter, CounterKey, Store, StoredLife, Writer};
+use crate::store::{ClusterSeen, Counter, CounterKey, Store, StoredLife, Writer};
 use crate::time::{Moment, whole_millis};
 use crate::token_source::PersistError;
 
@@ -70,6 +70,17 @@ impl<'a> Restore<'a> {
             self.warn(&mut tokens.log, "saved state cannot be read", &error);
         }
         self.warn_of_damage(&mut tokens.log);
+    }
+
+    /// The newest state of etcd that an earlier run has seen.
+    pub(crate) fn cluster_seen(&mut self, log: &mut EventLog) -> Option<ClusterSeen> {
+        match self.store.as_mut()?.cluster_seen() {
+            Ok(seen) => seen,
+            Err(error) => {
+                self.warn(log, "saved state cannot be read", &error);
+                None
+            }
+        }
     }
 
     /// Loads the persisted values. To be called before tokens are added.
