@@ -109,9 +109,9 @@ fn report_endpoints(states: &[EndpointState], diagnosis: &Diagnosis) -> bool {
                      its URL in `etcd`"
                 );
                 if some_respond {
-                    diagnosis.warning(text)
+                    diagnosis.warning(text);
                 } else {
-                    diagnosis.error(text)
+                    diagnosis.error(text);
                 }
                 continue;
             }
