@@ -78,7 +78,8 @@ enum Command {
     Check(client::TokenArgs),
     /// Get new values for tokens now; these attempts count toward `max_attempts`
     Reauth(client::TokenArgs),
-    /// Stop checks and re-authentication of tokens until `resume` or a restart of the daemon
+    /// Stop checks and re-authentication of tokens until `resume` or a restart of the daemon; in a
+    /// cluster on all replicas, until `resume`
     Pause(client::TokenArgs),
     /// Resume paused tokens, starting with a check
     Resume(client::TokenArgs),
@@ -86,6 +87,7 @@ enum Command {
     /// Print a token's value, for root, the daemon's user and the token's `readers`. Exits 1 if
     /// the token has expired or was rejected
     Token(client::Token),
+    Cluster(client::Cluster),
     /// Reload the daemon's configuration
     Reload(client::Reload),
     /// Query a server about one token, without a daemon, and show its remaining life
@@ -156,8 +158,9 @@ impl CliError {
             Self::Usage(_) => EX_USAGE,
             Self::Configuration(_)
             | Self::Log(InitError::Filter(_))
-            | Self::Daemon(DaemonError::Client { .. }) => EX_CONFIG,
-            Self::Daemon(DaemonError::Locked(_)) | Self::Demo(_) => EX_UNAVAILABLE,
+            | Self::Daemon(DaemonError::Client { .. } | DaemonError::Cluster(_)) => EX_CONFIG,
+            Self::Daemon(DaemonError::Locked(_) | DaemonError::NameTaken { .. })
+            | Self::Demo(_) => EX_UNAVAILABLE,
             Self::Log(InitError::Stdout(_) | InitError::Thread(_) | InitError::Twice)
             | Self::Daemon(DaemonError::System { .. })
             | Self::System { .. } => EX_SOFTWARE,
@@ -226,6 +229,7 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         }
         Command::Revoke(revoke) => client::run(revoke.with_action(), &installation),
         Command::Token(token) => client::run(token, &installation),
+        Command::Cluster(cluster) => client::run(cluster, &installation),
         Command::Reload(reload) => client::run(reload, &installation),
         Command::Probe(probe) => probe::run(&probe, &installation),
         Command::Profile(profile) => profile.run(&installation),

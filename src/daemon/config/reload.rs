@@ -179,6 +179,7 @@ impl Config {
     ) {
         let Reload { application, needs_restart, level, warnings, is_unchanged, .. } = reload;
         self.unread.clear();
+        self.has_reloaded = true;
         self.rejected = None;
         self.warn(&warnings, &mut tokens.log);
         self.warn_of_watches(tokens, inventories);
