@@ -126,7 +126,10 @@ pub(in crate::cli) fn heading(page: &TokenPage, terminal: Terminal, time: &Local
         text += &format!("{}\n", terminal.paint(YELLOW, &rejected));
     }
     if let Some(cluster) = &page.cluster {
-        let line = terminal.wrap(&printable(&cluster_line(cluster, time)), 0, 0);
+        // The sentence says why.
+        let error = cluster.error.clone().filter(|_| page.summary.is_none());
+        let cluster = ClusterStatus { error, ..cluster.clone() };
+        let line = terminal.wrap(&printable(&cluster_line(&cluster, time)), 0, 0);
         let line = if cluster.reachable { line } else { terminal.paint(RED, &line) };
         text += &format!("{line}\n");
     }
