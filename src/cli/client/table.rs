@@ -154,8 +154,9 @@ pub(super) fn cluster_line(cluster: &ClusterStatus, time: &LocalTime) -> String 
     };
     let total = cluster.asked + cluster.elsewhere;
     let (members, asked) = (cluster.members.join(", "), group_digits(cluster.asked));
+    let tokens = if total == 1 { "token" } else { "tokens" };
     let (total, name) = (group_digits(total), &cluster.name);
-    format!("cluster: {members}; {etcd}; {asked} of {total} tokens asked here ({name})")
+    format!("cluster: {members}; {etcd}; {asked} of {total} {tokens} asked here ({name})")
 }
 
 /// The error of a rejected configuration, in one line.
