@@ -60,6 +60,7 @@ pub(super) async fn check(cluster: &Cluster, diagnosis: &Diagnosis) {
         deletes: Vec::new(),
         leased: false,
         reads: Vec::new(),
+        leased: false,
     };
     match (etcd.commit(transaction).await, &cluster.user) {
         (Err(error), _) => diagnosis.error(unanswered("write to", &error)),
