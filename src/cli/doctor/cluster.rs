@@ -58,7 +58,6 @@ pub(super) async fn check(cluster: &Cluster, diagnosis: &Diagnosis) {
         expected: vec![(Key::Meta, NEVER)],
         puts: vec![(Key::Meta, Record::Meta(Meta { format: FORMAT, key }))],
         deletes: Vec::new(),
-        leased: false,
         reads: Vec::new(),
         leased: false,
     };
