@@ -148,8 +148,8 @@ impl Membership {
 
     /// Notes that this replica runs. Returns why etcd counts as silent from now on.
     pub(super) fn observe(&mut self, now: Moment) -> Option<Trouble> {
-        if now.since(self.last_call) >= self.failover {
-            // This process was stopped, so that no answer in this time proves nothing.
+        if now.since(self.last_call) > self.failover + RETRY {
+            // This process was stopped: silence in this time proves nothing.
             self.silent_from = now;
         }
         self.last_call = self.last_call.max(now);

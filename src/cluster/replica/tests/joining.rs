@@ -178,6 +178,20 @@ fn etcd_is_unreachable_after_one_failover_without_an_answered_beat() {
 }
 
 #[test]
+fn etcd_is_unreachable_even_if_requests_hang_and_the_machine_is_busy() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    let mut wakes = 0;
+    while a.replica.unreachable().is_none() && wakes < 3 {
+        a.replica.outputs.clear(); // The beat has no end.
+        a.now = a.replica.next_wake().expect("watches the silence") + Duration::from_millis(50);
+        a.replica.wake(a.now);
+        wakes += 1;
+    }
+    assert_eq!(a.replica.unreachable(), Some("no response"));
+}
+
+#[test]
 fn etcd_that_is_away_at_the_start_is_reported_after_one_failover() {
     let mut etcd = Etcd::new();
     let mut a = Peer::new("a");
@@ -236,6 +250,31 @@ fn another_key_or_format_suspends_until_it_is_mended() {
         assert_eq!(notices, [ClusterNotice::Recovered, ClusterNotice::Joined { members: 1 }]);
         etcd.set(&Key::Member("a".into()), None);
     }
+}
+
+#[test]
+fn a_reload_with_the_right_key_ends_a_suspension() {
+    let mut etcd = Etcd::new();
+    Peer::joined("x", &mut etcd);
+    let mut a = Peer::with(ReplicaSettings { keys: vec![KeyId(1)], ..settings("a") });
+    a.settle(&mut etcd);
+    assert!(a.replica.unreachable().is_some());
+    a.pass(seconds(1), &mut etcd);
+    a.replica.set_keys(vec![KeyId(1), KEY], a.now);
+    a.settle(&mut etcd);
+    assert!(a.replica.is_joined());
+}
+
+#[test]
+fn a_reload_with_other_keys_writes_the_record_again() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    a.replica.set_keys(vec![KEY, KeyId(8)], a.now);
+    a.settle(&mut etcd);
+    let (_, member) = a.replica.member_records().next().expect("joined");
+    assert_eq!(member.keys, [KEY, KeyId(8)]);
+    a.replica.set_keys(vec![KeyId(8)], a.now);
+    assert!(a.replica.unreachable().is_some(), "it cannot open the values");
 }
 
 #[test]
