@@ -334,7 +334,8 @@ impl World {
                 let answer =
                     CheckResult { sent, received, outcome, replaced: false, cannot_renew: false };
                 self.turn(host, |daemon, now| {
-                    daemon.scheduler.check_finished(ticket, answer, now)
+                    daemon.scheduler.check_finished(ticket, answer, now);
+                    daemon.update_listing(token, now);
                 })?;
                 self.publish_if_new(host, token);
                 self.take_up(host, token);
