@@ -293,10 +293,13 @@ impl World {
                     *answer = Some(answered);
                 }
             }
-            Job::Spend(Spend { what, refresh, .. }) => {
+            Job::Spend(Spend { what, refresh, is_lost, .. }) => {
                 let result = match what {
                     What::LogIn if now < self.api.refuses_until => {
-                        self.login_refused(token)?;
+                        // A login request without a response is inconclusive: it does not count.
+                        if !is_lost {
+                            self.login_refused(token)?;
+                        }
                         SpendResult::Refused
                     }
                     What::LogIn => {
