@@ -28,6 +28,9 @@ pub type ReadResult = Result<(StoreRevision, Vec<Entry>), StoreError>;
 /// The state of the store, and whether this replica has its lease and its key.
 pub type BeatResult = Result<(StoreRevision, bool), StoreError>;
 
+/// Keys that have changed, and the state of the store of which the last change is part.
+pub type Changes = (StoreRevision, Vec<Entry>);
+
 /// A store with revisions, transactions, leases and watches, such as etcd. All keys are below one
 /// prefix, which the engine knows.
 ///
@@ -55,7 +58,7 @@ pub trait Engine: Send + Sync + 'static {
     fn watch(
         &self,
         after: StoreRevision,
-        changes: mpsc::Sender<(StoreRevision, Vec<Entry>)>,
+        changes: mpsc::Sender<Changes>,
     ) -> impl Future<Output = Arc<str>> + Send;
 
     /// Asks each endpoint for its state.

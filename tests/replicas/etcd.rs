@@ -157,14 +157,15 @@ impl Etcd {
         (at, entries.collect())
     }
 
-    /// Executes a transaction. Puts of a member's key get `lease`. `None` if that has ended.
+    /// Executes a transaction. Its puts get `lease` if it writes a member's key, or if it says so.
+    /// `None` if the lease has ended.
     pub(crate) fn commit(
         &mut self,
         transaction: &Transaction,
         lease: Option<LeaseId>,
         now: Ms,
     ) -> Option<TransactionResult> {
-        let Transaction { expected, puts, deletes, reads } = transaction;
+        let Transaction { expected, puts, deletes, reads, leased } = transaction;
         let succeeded = expected.iter().all(|(key, revision)| self.revision_of(key) == *revision);
         if !succeeded {
             let state = self.seen_with(CONSISTENCY, now);
@@ -178,10 +179,12 @@ impl Etcd {
             });
             return Some(TransactionResult { succeeded, read: read.collect(), at: self.at() });
         }
-        let needs_lease = puts.iter().any(|(key, _)| matches!(key, Key::Member(_)));
+        let is_leased = |key: &Key| *leased || matches!(key, Key::Member(_));
+        let needs_lease = puts.iter().any(|(key, _)| is_leased(key));
         if needs_lease && lease.is_none_or(|lease| !self.leases.contains_key(&lease)) {
             return None;
         }
+        let lease = lease.filter(|_| needs_lease);
         if !puts.is_empty() || !deletes.is_empty() {
             self.write(puts, deletes, lease, now);
         }
@@ -201,7 +204,6 @@ impl Etcd {
         self.state.revision += 1;
         let revision = self.state.revision;
         for (key, record) in puts {
-            let lease = lease.filter(|_| matches!(key, Key::Member(_)));
             let stored = Stored { record: record.clone(), revision, lease };
             let before = self.state.keys.insert(key.clone(), stored);
             let entry = Entry { key: key.clone(), record: Some(record.clone()), revision };

@@ -181,8 +181,7 @@ impl World {
         let now = self.now;
         let there = &mut self.hosts[host];
         if incident == Incident::Lose {
-            let attempts = vec![None; self.first_values.len()];
-            there.disk = Disk { values: self.first_values.clone(), attempts, seen: None };
+            there.disk = Disk::new(self.first_values.clone());
         }
         if incident == Incident::Reboot {
             there.reboot(now);
@@ -229,7 +228,7 @@ impl World {
             return;
         }
         let value = self.api.log_in(token, self.now);
-        self.operator_logged_in(token);
+        self.operator_logged_in(token, value.session);
         self.hosts[host].disk.values[token] = Some(value);
         let wait = self.fault_chance.spread(1, 2_000);
         self.at(self.now + wait, Happening::ReadsSource { host, token });

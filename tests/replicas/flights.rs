@@ -12,7 +12,7 @@ use tokenkeep::time::Moment;
 
 use crate::api::{Answer, Refresh, Renews, Spending, Value};
 use crate::chance::{Ms, SECOND, whole};
-use crate::host::{Origin, key_of};
+use crate::host::Origin;
 use crate::invariants::{Begun, Invariant, Violation};
 use crate::world::{Happening, World};
 
@@ -183,12 +183,13 @@ impl World {
             What::Rotate(slot) | What::Revoke(slot) => daemon.slot(token, slot),
         };
         let current = current.map(|(value, _)| value);
+        let companion = self.hosts[host].disk.companions[token];
         let is_unknown = daemon
             .scheduler
             .token(ticket.token)
             .is_some_and(|token| token.validity() == Validity::Unknown);
         if let What::Rotate(_) = spend.what {
-            return self.begin_rotation(number, is_expected, current, is_unknown);
+            return self.begin_rotation(number, is_expected, (current, companion), is_unknown);
         }
         self.begin(number, current)
     }
@@ -203,7 +204,7 @@ impl World {
     ) -> Option<tokenkeep::cluster::replica::Count> {
         let daemon = self.hosts[host].daemon.as_mut()?;
         daemon.scheduler.defer(ticket, now + Duration::from_secs(1), now);
-        (what == What::LogIn).then(|| self.count(host, ticket))
+        if what == What::LogIn { self.count(host, ticket) } else { None }
     }
 
     /// A rotation queries a value of which nothing is known, and that may live.
@@ -211,14 +212,14 @@ impl World {
         &mut self,
         number: u64,
         is_expected: bool,
-        current: Option<Value>,
+        (current, companion): (Option<Value>, Option<Value>),
         is_unknown: bool,
     ) -> Result<(), Violation> {
         let is_queried = self.plan.has_query && is_unknown && current.is_some();
-        let refresh = current.and_then(|value| value.refresh);
+        let refresh = companion.and_then(|value| value.refresh);
         let alive = current.filter(|value| self.api.is_alive(value.session, self.now));
         if is_expected && !(is_queried && alive.is_some()) && refresh.is_some() {
-            return self.begin(number, current);
+            return self.begin(number, companion);
         }
         // A query, or nothing is sent at all.
         let answer = current
@@ -379,6 +380,9 @@ impl World {
                 {
                     daemon.slots[token][spare as usize] = Some((value, Origin::Here));
                 }
+                if value.refresh.is_some() {
+                    self.hosts[host].disk.companions[token] = Some(value);
+                }
                 (ReauthOutcome::NewValue { stored: false }, Some(value))
             }
             SpendResult::Refused if !spend.is_lost => {
@@ -392,17 +396,14 @@ impl World {
             _ => (ReauthOutcome::Failed(refused("no answer in time", None)), None),
         };
         self.trace.login(self.now, host, token, value);
-        let had_value = !daemon.scheduler.is_missing(ticket.token);
+        let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
         let result = ReauthResult { result, duration: received.since(sent) };
         daemon.scheduler.reauth_finished(ticket, result, received);
-        if !had_value && value.is_some() {
-            daemon.replica.list(key_of(token).hash(), received);
-        }
-        if let Some(value) = value {
-            daemon.publishing[token] = Some(value.session);
-        }
+        daemon.update_listing(token, received);
+        // A value that came from the cluster meanwhile is in the way of this one.
+        daemon.publishing[token] = value.map(|value| (value, daemon.offer_again[token]));
         let count = self.count(host, ticket);
-        let spent = Spent { value: value.map(|value| value.seal(nonce)), count: Some(count) };
+        let spent = Spent { value: value.map(|value| value.seal(nonce)), count };
         let id = spend.id;
         self.turn(host, |daemon, now| daemon.replica.spent(id, spent, now))?;
         self.take_up(host, token);
@@ -456,22 +457,19 @@ impl World {
         self.trace.answer(now, host, token, slot, &outcome);
         let replaced = value.is_some();
         let answer = CheckResult { sent, received, outcome, replaced, cannot_renew: is_refused };
-        let had_value = !daemon.scheduler.is_missing(ticket.token);
         if let Some(value) = value {
             if daemon.scheduler.expects(ticket) {
                 daemon.slots[token][slot as usize] = Some((value, Origin::Here));
             }
-            daemon.publishing[token] = Some(value.session);
+            daemon.publishing[token] = Some((value, daemon.offer_again[token]));
             // Durable before anything else.
-            self.hosts[host].disk.values[token] = Some(value);
+            self.hosts[host].disk.companions[token] = Some(value);
         }
         let spent = Spent { value: value.map(|value| value.seal(nonce)), count: None };
         let id = spend.id;
         self.turn(host, |daemon, now| {
             daemon.scheduler.check_finished(ticket, answer, now);
-            if !had_value && replaced {
-                daemon.replica.list(key_of(token).hash(), now);
-            }
+            daemon.update_listing(token, now);
             daemon.replica.spent(id, spent, now);
         })?;
         self.publish_if_new(host, token);

@@ -11,7 +11,7 @@ use tokenkeep::scheduler::{SchedulerOutput, Ticket};
 use tokenkeep::time::Moment;
 
 use crate::api::Value;
-use crate::host::{Daemon, Origin, key_of, token_of};
+use crate::host::{Daemon, Newest, Origin, key_of, token_of};
 use crate::invariants::{Invariant, Violation};
 use crate::world::World;
 
@@ -48,12 +48,14 @@ impl World {
                 let what = format!("{count} outputs in one turn of host {host}");
                 return Err(self.violation(Invariant::SteadyState, what));
             }
-            let is_idle = [daemon.replica.next_wake(), daemon.scheduler.next_wake()]
-                .into_iter()
-                .flatten()
-                .all(|wake| wake > now);
-            if count == 0 && is_idle {
-                return Ok(());
+            if count == 0 {
+                let wakes = [daemon.replica.next_wake(), daemon.scheduler.next_wake()];
+                let wakes = wakes.into_iter().flatten().min();
+                self.hosts[host].wakes = wakes;
+                if wakes.is_none_or(|wake| wake > now) {
+                    return Ok(());
+                }
+                continue;
             }
             for output in of_replica {
                 self.do_for_replica(host, output)?;
@@ -87,26 +89,37 @@ impl World {
                 }
             }
             Output::Released(hash) => self.released(host, hash),
-            Output::NewValue { token, value, .. } => {
-                if let Some(value) = Value::open(&value) {
-                    self.value_from_cluster(host, token_of(&token), value);
+            Output::NewValue { token, value, revision } => {
+                let (token, value) = (token_of(&token), Value::open(&value));
+                let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
+                if let Some(value) = value {
+                    daemon.cluster[token] = Some(Newest { value, revision, is_dead: false });
+                    if let Some((_, is_late)) = &mut daemon.publishing[token] {
+                        *is_late = true;
+                    }
+                    self.offer(host, token);
                 }
             }
-            Output::Published { token, .. } => {
+            Output::Published { token, revision } => {
                 let token = token_of(&token);
                 let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
-                if let Some(session) = daemon.publishing[token].take() {
-                    daemon.cluster[token] = Some((session, false));
-                    daemon.note_origin(token, session);
+                if let Some((value, _)) = daemon.publishing[token].take() {
+                    daemon.note_origin(token, value.session);
+                    let newest = daemon.cluster[token].map_or(0, |newest| newest.revision);
+                    if revision > newest {
+                        daemon.cluster[token] = Some(Newest { value, revision, is_dead: false });
+                    }
+                    self.offer(host, token);
                 }
             }
             Output::Counted(token, count) => {
                 let token = token_of(&token);
-                let attempts = self.hosts[host].attempts(count, self.now);
+                let attempts = self.hosts[host].attempts(count, &self.plan, self.now);
                 let there = &mut self.hosts[host];
                 there.disk.attempts[token] = Some(count).filter(|count| count.counted > 0);
                 if let Some(daemon) = &mut there.daemon
                     && let Some(id) = daemon.ids[token]
+                    && let Some(attempts) = attempts
                 {
                     daemon.scheduler.restore_reauth_attempts(id, attempts, now);
                 }
@@ -164,34 +177,40 @@ impl World {
         }
     }
 
-    /// The cluster has a value.
-    fn value_from_cluster(&mut self, host: usize, token: usize, value: Value) {
+    /// Offers the value of the cluster to the scheduler, now or later.
+    pub(crate) fn offer(&mut self, host: usize, token: usize) {
         let now = self.hosts[host].moment(self.now);
         let there = &mut self.hosts[host];
         let Some(daemon) = &mut there.daemon else { return };
-        let Some(Some(id)) = daemon.ids.get(token).copied() else { return };
-        daemon.cluster[token] = Some((value.session, false));
+        let (Some(id), Some(Newest { value, .. })) = (daemon.ids[token], daemon.cluster[token])
+        else {
+            return;
+        };
         daemon.note_origin(token, value.session);
-        if daemon.current(token).is_some_and(|(current, _)| current.session == value.session) {
-            return;
-        }
-        // There is one spare slot, and a candidate of this host is verified first.
+        // There is one spare slot, and a candidate of this host is verified first: if it lives, it
+        // is newer. Where renewing spends the refresh token, the newest one counts at once.
         let spare = daemon.scheduler.spare_slot(id);
-        let is_own = daemon.slot(token, spare).is_some_and(|(_, origin)| origin == Origin::Here);
-        let is_occupied = daemon
-            .scheduler
-            .token(id)
-            .is_some_and(|token| token.is_reauthenticating() || is_own && token.has_candidate());
-        if is_occupied {
-            daemon.stashed[token] = Some(value);
+        let state = daemon.scheduler.token(id);
+        let has_candidate = state.is_some_and(|token| token.has_candidate());
+        let origin = daemon.slot(token, spare).map(|(_, origin)| origin).filter(|_| has_candidate);
+        let is_own = origin == Some(Origin::Here) && !self.plan.policy.rotates;
+        let is_busy = state.is_some_and(|token| token.is_reauthenticating());
+        let is_replaced = daemon.publishing[token].is_some_and(|(_, is_late)| !is_late);
+        daemon.offer_again[token] = is_own || is_busy || is_replaced;
+        if daemon.offer_again[token] {
             return;
         }
-        let had_value = !daemon.scheduler.is_missing(id);
-        daemon.slots[token][spare as usize] = Some((value, Origin::Cluster));
-        daemon.scheduler.source_changed(id, SourceChange::FromReplica, now);
-        if !had_value {
-            daemon.replica.list(key_of(token).hash(), now);
+        let current = daemon.current(token).map(|(current, _)| current.session);
+        // The newest one takes the place of an older one that was offered before.
+        if current == Some(value.session) && origin != Some(Origin::Cluster) {
+            return;
         }
+        daemon.slots[token][spare as usize] = Some((value, Origin::Cluster));
+        if value.refresh.is_some() {
+            there.disk.companions[token] = Some(value);
+        }
+        daemon.scheduler.source_changed(id, SourceChange::FromReplica, now);
+        daemon.update_listing(token, now);
     }
 
     /// A login or a check is over: what came meanwhile is taken up.
@@ -200,8 +219,8 @@ impl World {
         if daemon.ids[token].is_none() {
             return;
         }
-        if let Some(value) = daemon.stashed[token].take() {
-            self.value_from_cluster(host, token, value);
+        if daemon.offer_again[token] {
+            self.offer(host, token);
         }
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
         if std::mem::take(&mut daemon.look_again[token]) {
@@ -223,18 +242,17 @@ impl World {
         if daemon.current(token).is_some_and(|(current, _)| current.session == found.session) {
             return daemon.scheduler.source_changed(id, SourceChange::Reverted, now);
         }
-        let had_value = !daemon.scheduler.is_missing(id);
         let spare = daemon.scheduler.spare_slot(id);
         let has_candidate = daemon.scheduler.token(id).is_some_and(|token| token.has_candidate());
-        if let Some((value, Origin::Cluster)) = daemon.slot(token, spare).filter(|_| has_candidate)
-        {
-            daemon.stashed[token] = Some(value);
-        }
+        let in_spare = daemon.slot(token, spare).filter(|_| has_candidate);
+        daemon.offer_again[token] |= in_spare.is_some_and(|(_, origin)| origin == Origin::Cluster);
         daemon.slots[token][spare as usize] = Some((found, Origin::Here));
-        daemon.scheduler.source_changed(id, SourceChange::NewValue, now);
-        if !had_value {
-            daemon.replica.list(key_of(token).hash(), now);
+        if found.refresh.is_some() {
+            there.disk.companions[token] = Some(found);
+            daemon.scheduler.source_changed(id, SourceChange::NewRefreshToken, now);
         }
+        daemon.scheduler.source_changed(id, SourceChange::NewValue, now);
+        daemon.update_listing(token, now);
     }
 
     fn do_for_scheduler(&mut self, host: usize, output: SchedulerOutput) -> Result<(), Violation> {
@@ -282,7 +300,7 @@ impl World {
             None => (self.plan.login_timeout + LOGIN_BEGINS, LOGIN_BEGINS),
             Some(timeout) => (timeout + OTHER_BEGINS, OTHER_BEGINS),
         };
-        let count = timeout.is_none().then(|| self.count(host, ticket));
+        let count = if timeout.is_none() { self.count(host, ticket) } else { None };
         let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
         daemon.last_spend += 1;
         let id = SpendId(daemon.last_spend);
@@ -292,15 +310,16 @@ impl World {
         Ok(())
     }
 
-    /// The attempts of a token, as they are shared and persisted.
-    pub(crate) fn count(&mut self, host: usize, ticket: Ticket) -> Count {
+    /// The attempts of a token, as they are shared and persisted. `None`: it is not configured any
+    /// more, and what counts is not known.
+    pub(crate) fn count(&mut self, host: usize, ticket: Ticket) -> Option<Count> {
         let there = &mut self.hosts[host];
-        let daemon = there.daemon.as_ref();
-        let token = daemon.map_or(0, |daemon| daemon.token_of(ticket.token));
-        let attempts = daemon.and_then(|daemon| daemon.scheduler.token(ticket.token));
-        let count = there.count(attempts.and_then(|token| token.attempts()), self.now);
+        let daemon = there.daemon.as_ref()?;
+        let token = daemon.token_of(ticket.token);
+        let state = daemon.scheduler.token(ticket.token).filter(|_| daemon.ids[token].is_some())?;
+        let count = there.count(state.attempts(), self.now);
         there.disk.attempts[token] = Some(count).filter(|count| count.counted > 0);
-        count
+        Some(count)
     }
 
     /// A claim was granted: the spending is begun.
@@ -324,14 +343,14 @@ impl World {
             |token: tokenkeep::lifecycle::Token| matches!(token.validity(), Validity::Alive(_));
         let Some((value, origin)) = daemon.current(token) else { return };
         if !daemon.scheduler.token(id).is_some_and(is_alive)
-            || daemon.publishing[token] == Some(value.session)
+            || daemon.publishing[token] == Some((value, false))
         {
             return;
         }
         let replaces_dead = daemon.cluster[token]
-            .is_some_and(|(session, is_dead)| is_dead && session != value.session);
+            .is_some_and(|newest| newest.is_dead && newest.value.session != value.session);
         if origin == Origin::Here || replaces_dead {
-            daemon.publishing[token] = Some(value.session);
+            daemon.publishing[token] = Some((value, false));
             daemon.replica.publish(key_of(token), value.seal(nonce), now);
         }
     }
@@ -344,8 +363,8 @@ impl World {
             let spare = daemon.scheduler.spare_slot(id);
             let slot = if *candidate { spare } else { spare.other() };
             let dead = daemon.slot(token, slot).map(|(value, _)| value.session);
-            if let Some((session, is_dead)) = &mut daemon.cluster[token] {
-                *is_dead |= Some(*session) == dead;
+            if let Some(newest) = &mut daemon.cluster[token] {
+                newest.is_dead |= Some(newest.value.session) == dead;
             }
         }
     }

@@ -12,7 +12,7 @@ use tokenkeep::lifecycle::{Action, ReauthAttempts, Slot, SourceChange};
 use tokenkeep::scheduler::{ReauthId, Scheduler, ServerId, Ticket, TokenId, TokenSpec};
 use tokenkeep::time::Moment;
 
-use crate::api::{SessionId, Value};
+use crate::api::Value;
 use crate::chance::Ms;
 use crate::etcd::LeaseId;
 use crate::plan::{HostPlan, Plan};
@@ -40,6 +40,8 @@ pub(crate) struct Host {
     pub(crate) configured: Vec<bool>,
     pub(crate) disk: Disk,
     pub(crate) daemon: Option<Daemon>,
+    /// When its daemon has something to do, by its clock.
+    pub(crate) wakes: Option<Moment>,
     /// Counts the starts of its daemon.
     pub(crate) incarnation: u64,
 }
@@ -47,8 +49,11 @@ pub(crate) struct Host {
 /// What survives the daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
-    /// The source of each token, with the refresh token that belongs to it.
+    /// The source of each token.
     pub(crate) values: Vec<Option<Value>>,
+    /// The refresh token of each token, with the value that it came with. Written before the value
+    /// is used.
+    pub(crate) companions: Vec<Option<Value>>,
     /// The attempts of each token; their windows end by the wall clock.
     pub(crate) attempts: Vec<Option<Count>>,
     pub(crate) seen: Option<StoreRevision>,
@@ -63,6 +68,15 @@ pub(crate) enum Origin {
     Cluster,
     /// From this host: an operator, or a spending whose result could not be stored.
     Here,
+}
+
+/// The newest value of a token in etcd.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Newest {
+    pub(crate) value: Value,
+    pub(crate) revision: u64,
+    /// A check of this replica has found it dead.
+    pub(crate) is_dead: bool,
 }
 
 /// A watch of etcd.
@@ -87,15 +101,18 @@ pub(crate) struct Daemon {
     /// Whose id each of the scheduler's is.
     pub(crate) by_id: Vec<usize>,
     pub(crate) slots: Vec<[Option<(Value, Origin)>; 2]>,
-    /// The newest value that the cluster is known to have, and whether it was found dead.
-    pub(crate) cluster: Vec<Option<(SessionId, bool)>>,
-    /// Values that this replica is publishing.
-    pub(crate) publishing: Vec<Option<SessionId>>,
-    /// Values that came from the cluster during a login.
-    pub(crate) stashed: Vec<Option<Value>>,
+    /// The newest value that the cluster is known to have, also of tokens that are not configured,
+    pub(crate) cluster: Vec<Option<Newest>>,
+    /// Values of this replica that are on their way to etcd, and whether a newer one has come
+    /// meanwhile.
+    pub(crate) publishing: Vec<Option<(Value, bool)>>,
+    /// The value of the cluster could not be taken at once.
+    pub(crate) offer_again: Vec<bool>,
     /// An operator has changed the source during a login.
     pub(crate) look_again: Vec<bool>,
     pub(crate) asked: Vec<bool>,
+    /// The tokens that the replica is told to list.
+    listed: Vec<bool>,
     /// What waits for a claim.
     pub(crate) requested: BTreeMap<SpendId, (Ticket, Action)>,
     pub(crate) last_spend: u64,
@@ -111,6 +128,14 @@ pub(crate) struct Daemon {
     pub(crate) is_leaving: bool,
 }
 
+impl Disk {
+    /// What an operator has put there.
+    pub(crate) fn new(values: Vec<Option<Value>>) -> Self {
+        let attempts = vec![None; values.len()];
+        Self { companions: values.clone(), values, attempts, seen: None }
+    }
+}
+
 impl Host {
     pub(crate) fn new(index: usize, plan: HostPlan, now: Ms, values: Vec<Option<Value>>) -> Self {
         let tokens = values.len();
@@ -124,8 +149,9 @@ impl Host {
             cut_until: 0,
             bad_until: 0,
             configured: vec![true; tokens],
-            disk: Disk { values, attempts: vec![None; tokens], seen: None },
+            disk: Disk::new(values),
             daemon: None,
+            wakes: None,
             incarnation: 0,
         }
     }
@@ -175,13 +201,15 @@ impl Host {
         Count { window_end_ms, counted, in_a_row }
     }
 
-    /// The attempts that a record of the cluster counts.
-    pub(crate) fn attempts(&self, count: Count, now: Ms) -> ReauthAttempts {
-        let until_end = count.window_end_ms.saturating_sub(self.wall(now));
-        let shown = i64::try_from(self.moment(now).as_millis()).unwrap_or(i64::MAX);
-        let window_end = u64::try_from(shown.saturating_add(until_end)).unwrap_or(0);
-        let window_end = Moment::from_millis(window_end);
-        ReauthAttempts { window_end, counted: count.counted, in_a_row: count.in_a_row }
+    /// The attempts that a record of the cluster counts; `None` if their window has ended. By a
+    /// wrong wall clock a window may seem to end late, but not later than a whole window from now.
+    pub(crate) fn attempts(&self, count: Count, plan: &Plan, now: Ms) -> Option<ReauthAttempts> {
+        let window = plan.policy.reauth?.window;
+        let left = u64::try_from(count.window_end_ms.saturating_sub(self.wall(now))).ok()?;
+        let window_end = self.moment(now) + Duration::from_millis(left).min(window);
+        let attempts =
+            ReauthAttempts { window_end, counted: count.counted, in_a_row: count.in_a_row };
+        Some(attempts).filter(|_| left > 0)
     }
 
     /// Starts the daemon.
@@ -196,6 +224,7 @@ impl Host {
             seen: self.disk.seen,
             keys: vec![KeyId(1)],
             seed,
+            claim_on_lease: false,
         };
         let mut scheduler = Scheduler::new(NonZeroU32::new(4).unwrap_or(NonZeroU32::MIN), seed);
         let server = scheduler.add_server(plan.limits);
@@ -212,9 +241,10 @@ impl Host {
             slots: vec![[None; 2]; tokens],
             cluster: vec![None; tokens],
             publishing: vec![None; tokens],
-            stashed: vec![None; tokens],
+            offer_again: vec![false; tokens],
             look_again: vec![false; tokens],
             asked: vec![false; tokens],
+            listed: vec![false; tokens],
             requested: BTreeMap::new(),
             last_spend: 0,
             lease: None,
@@ -245,24 +275,21 @@ impl Host {
         let id = daemon.scheduler.add_token(spec, value.is_some(), moment);
         daemon.scheduler.set_asked(id, false, moment);
         daemon.slots[token] = [value.map(|value| (value, Origin::Start)), None];
-        daemon.cluster[token] = None;
         daemon.ids[token] = Some(id);
         daemon.asked[token] = false;
         if id.index() >= daemon.by_id.len() {
             daemon.by_id.resize(id.index() + 1, 0);
         }
         daemon.by_id[id.index()] = token;
-        if let Some(count) = self.disk.attempts[token] {
-            let attempts = self.attempts(count, now);
+        let count = self.disk.attempts[token];
+        if let Some(attempts) = count.and_then(|count| self.attempts(count, plan, now)) {
             daemon.scheduler.restore_reauth_attempts(id, attempts, moment);
         }
-        match value {
-            Some(_) => daemon.replica.list(key_of(token).hash(), moment),
-            None => {
-                let lost = SourceChange::Lost("there is no such file".into());
-                daemon.scheduler.source_changed(id, lost, moment);
-            }
+        if value.is_none() {
+            let lost = SourceChange::Lost("there is no such file".into());
+            daemon.scheduler.source_changed(id, lost, moment);
         }
+        daemon.update_listing(token, moment);
     }
 }
 
@@ -276,6 +303,15 @@ impl Daemon {
     /// A value in one of a token's slots.
     pub(crate) fn slot(&self, token: usize, slot: Slot) -> Option<(Value, Origin)> {
         self.slots[token][slot as usize]
+    }
+
+    /// Tells the replica whether the token has a value.
+    pub(crate) fn update_listing(&mut self, token: usize, now: Moment) {
+        let is_listed = self.ids[token].is_some_and(|id| !self.scheduler.is_missing(id));
+        if std::mem::replace(&mut self.listed[token], is_listed) != is_listed {
+            let hash = key_of(token).hash();
+            if is_listed { self.replica.list(hash, now) } else { self.replica.unlist(hash, now) }
+        }
     }
 
     pub(crate) fn token_of(&self, id: TokenId) -> usize {

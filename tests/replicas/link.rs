@@ -1,10 +1,11 @@
 //! The way from a replica to etcd and back: requests and responses that are lost or late, several
 //! endpoints one after the other, and the watch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokenkeep::cluster::replica::{
-    Entry, Key, OperationId, Output, Record, StoreError, StoreRevision, Transaction,
+    Entry, Key, Member, OperationId, Output, Record, StoreError, StoreRevision, Transaction,
     TransactionResult,
 };
 use tokenkeep::time::Moment;
@@ -56,9 +57,11 @@ impl World {
     pub(crate) fn send(&mut self, host: usize, output: Output) {
         let request = match output {
             Output::Read => Request::Read,
-            Output::Beat { put } => {
-                Request::Beat(put.map(|(member, expected)| (Record::Member(member), expected)))
-            }
+            Output::Beat { put } => Request::Beat(put.map(|(member, expected)| {
+                let wall_ms = self.hosts[host].wall(self.now);
+                let member = Member { wall_ms, ..(*member).clone() };
+                (Record::Member(Arc::new(member)), expected)
+            })),
             Output::Commit(id, transaction) => Request::Commit(id, transaction),
             _ => return,
         };

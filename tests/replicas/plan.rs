@@ -50,8 +50,8 @@ impl Plan {
     pub(crate) fn new(chance: &mut Chance) -> Self {
         let hosts = chance.pick(&[2, 3, 3, 3, 5]);
         let failover = chance.pick(&[3, 5, 10, 10, 10, 30, 60]) * SECOND;
-        let life = chance.spread((6 * failover).max(MINUTE), (40 * failover).max(HOUR));
-        let tokens = chance.spread(1, 24);
+        let life = chance.spread((6 * failover).max(MINUTE), (30 * failover).max(20 * MINUTE));
+        let tokens = chance.spread(1, 48);
         let mixed = chance.odds(0.4);
         let lives = (0..tokens)
             .map(|_| if mixed { life + chance.between(0, life) } else { life })

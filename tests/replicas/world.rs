@@ -19,6 +19,9 @@ use crate::trace::Trace;
 /// When every world begins. Far enough from zero that nothing can hide in saturation.
 pub(crate) const START: Ms = 10 * DAY;
 
+/// So many steps for each check, and a world ends: nearly all of them were beats.
+const MOST_STEPS: u64 = 60;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Happening {
     /// The next incident.
@@ -136,11 +139,10 @@ impl World {
 
     /// Runs until so many checks were made, or something is wrong.
     pub(crate) fn run(&mut self, checks: u64) -> Result<(), Violation> {
-        // Where nothing can be asked about any more, time passes without a check.
-        let latest = START + 400 * DAY;
-        while self.tally.checks + self.tally.rotations + self.tally.logins < checks
-            && self.now < latest
-        {
+        for _ in 0..checks * MOST_STEPS {
+            if self.tally.checks + self.tally.rotations + self.tally.logins >= checks {
+                break;
+            }
             self.next()?;
         }
         self.tally.hours += (self.now - START) / HOUR;
@@ -268,9 +270,9 @@ impl World {
     fn wakes_at(&self, host: usize) -> Option<Ms> {
         let there = &self.hosts[host];
         let daemon = there.daemon.as_ref()?;
-        let wakes = [daemon.scheduler.next_wake(), daemon.replica.next_wake()];
-        let wakes = wakes.into_iter().flatten().map(|wake| there.when(wake));
-        wakes.chain(daemon.patient_until).min().map(|at| at.max(there.stopped_until))
+        let wakes = there.wakes.map(|wake| there.when(wake));
+        let at = [wakes, daemon.patient_until].into_iter().flatten().min()?;
+        Some(at.max(there.stopped_until))
     }
 
     pub(crate) fn at(&mut self, at: Ms, happening: Happening) {
@@ -324,12 +326,15 @@ impl World {
             } else if let Some(id) = daemon.ids[token].take() {
                 let now = self.hosts[host].moment(self.now);
                 daemon.scheduler.remove_token(id);
-                daemon.replica.unlist(crate::host::key_of(token).hash(), now);
+                daemon.update_listing(token, now);
                 daemon.asked[token] = false;
                 self.departed(host);
             }
         }
         self.hosts[host].daemon = Some(daemon);
+        if is_added && !was {
+            self.offer(host, token);
+        }
         self.apply_slots(host);
         self.turn(host, |_, _| {})
     }

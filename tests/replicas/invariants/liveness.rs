@@ -1,7 +1,7 @@
 //! Spending happens: safety alone would be kept by replicas that never spend.
 //!
 //! Checked while nothing has gone wrong for long enough that every claim can be stolen: a token
-//! whose newest value is dead has a living one within that time again, if a login is configured
+//! of which no replica holds a living value has one within that time again, if a login is configured
 //! and attempts are left. A spending is not held because etcd is unreachable.
 //!
 //! Exceptions: tokens that logged in as often as `max_attempts` in the current window.
@@ -51,7 +51,8 @@ impl World {
         let Some(reauth) = self.plan.policy.reauth else { return Ok(()) };
         let window = whole(reauth.window) * 12 / 10;
         for token in 0..self.plan.lives.len() {
-            let is_alive = self.api.is_alive(self.api.newest[token], now);
+            let mut held = self.hosts.iter().filter_map(|host| host.daemon.as_ref()?.current(token));
+            let is_alive = held.any(|(value, _)| self.api.is_alive(value.session, now));
             let since = &mut self.watch.spending.dead_since[token];
             if is_alive {
                 *since = None;
@@ -62,7 +63,9 @@ impl World {
             let is_listed = self.hosts.iter().all(|host| host.configured[token]);
             let has_attempts = attempts < reauth.max_attempts.get() as usize;
             let waits = now - since;
-            if is_listed && has_attempts && waits > settled && calm > settled {
+            // The death of a session that the API has ended is noticed by the next check.
+            let life = self.api.life(token);
+            if is_listed && has_attempts && waits > settled + life && calm > settled {
                 let claimed = self.claim_exists(token);
                 let what = format!(
                     "token {token} is dead for {waits} ms, {attempts} logins; claimed: {claimed}"

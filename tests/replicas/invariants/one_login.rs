@@ -5,6 +5,8 @@
 //!
 //! Exceptions: a restored etcd, which has forgotten the value.
 
+use std::collections::BTreeSet;
+
 use crate::api::SessionId;
 use crate::invariants::{Invariant, Violation};
 use crate::world::World;
@@ -14,16 +16,23 @@ use crate::world::World;
 pub(crate) struct Logins {
     /// The newest value that was stored in etcd.
     stored: Vec<Option<SessionId>>,
+    /// Values that operators have put on a host.
+    given: BTreeSet<SessionId>,
 }
 
 impl Logins {
     pub(super) fn new(tokens: usize) -> Self {
-        Self { stored: vec![None; tokens] }
+        Self { stored: vec![None; tokens], given: BTreeSet::new() }
     }
 
     /// A value was stored. Returns the one before.
     pub(super) fn stored(&mut self, token: usize, session: SessionId) -> Option<SessionId> {
         self.stored[token].replace(session)
+    }
+
+    /// Whether an operator has put this value on a host.
+    pub(super) fn is_given(&self, session: SessionId) -> bool {
+        self.given.contains(&session)
     }
 
     pub(super) fn restored(&mut self) {
@@ -51,7 +60,8 @@ impl World {
     }
 
     /// An operator has logged in.
-    pub(crate) fn operator_logged_in(&mut self, token: usize) {
+    pub(crate) fn operator_logged_in(&mut self, token: usize, session: SessionId) {
+        self.watch.logins.given.insert(session);
         self.watch.spending.renewed(token);
     }
 }
