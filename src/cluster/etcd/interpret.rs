@@ -190,10 +190,10 @@ pub(super) fn status(body: &[u8]) -> Result<Status, Failure> {
 pub(super) fn error(status: u16, body: &[u8], context: Context<'_>) -> Failure {
     match serde_json::from_slice::<ErrorJson<'_>>(body) {
         Ok(error) if error.code.is_some() => failure(error.code, &error.message, context),
-        _ if status == 404 => Failure::Refused(
-            "`etcd` of [cluster] names a server without etcd's JSON gateway (status 404): write \
-             the client URLs of etcd 3.4 or later, and start etcd without \
-             `--enable-grpc-gateway=false`"
+        // Other endpoints may be right.
+        _ if status == 404 => Failure::Unavailable(
+            "it has no JSON gateway of etcd (status 404): write the client URLs of etcd 3.4 or \
+             later into `etcd` of [cluster], and start etcd without `--enable-grpc-gateway=false`"
                 .to_owned(),
         ),
         _ => Failure::Unavailable(format!("status {status}, and no answer of etcd's")),

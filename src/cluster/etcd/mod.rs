@@ -24,7 +24,7 @@ use tokio::time::sleep;
 
 pub use self::access::Access;
 use self::interpret::{Executed, Failure, Found, WatchLine};
-use self::send::{NoAnswer, Repeat, Sender};
+use self::send::{LineError, NoAnswer, Repeat, Sender};
 use super::link::{BeatResult, Changes, EndpointState, Engine, ReadResult};
 use super::record;
 use super::replica::{
@@ -266,7 +266,10 @@ impl Etcd {
                 tokio::select! {
                     line = lines.next() => match line {
                         Ok(line) => break interpret::watch_line(&line, context),
-                        Err(_) => return End::Lost,
+                        Err(LineError::Ended(_)) => return End::Lost,
+                        Err(LineError::TooLong) => {
+                            return End::Gap("too much has changed at once".into());
+                        }
                     },
                     () = &mut failed => return End::Lost,
                     () = sleep(*silence) => {
@@ -308,7 +311,13 @@ impl Engine for Etcd {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<TransactionResult, StoreError> {
-        let executed = self.execute(&self.sender(), &transaction, self.lease()).await?;
+        let lease = self.lease();
+        // Without a lease, the key of a member would never vanish.
+        let needs_lease = transaction.puts.iter().any(|(key, _)| is_leased(key));
+        if needs_lease && lease.is_none() {
+            return Err(StoreError::Unanswered(Failure::NoLease.into()));
+        }
+        let executed = self.execute(&self.sender(), &transaction, lease).await?;
         let Executed { succeeded, at, found } = executed;
         let mut found: Vec<_> = found.into_iter().map(|Found { entry, .. }| entry).collect();
         let read = |key: Key| match found.iter().position(|entry| entry.key == key) {
@@ -322,13 +331,17 @@ impl Engine for Etcd {
 
     async fn read(&self) -> ReadResult {
         let sender = self.sender();
+        let mut result = self.read_pages(&sender).await;
         for _ in 1..READ_ATTEMPTS {
-            match self.read_pages(&sender).await {
-                Err(NoAnswer::Failed(Failure::Compacted)) => {}
-                result => return Ok(result?),
+            if result != Err(NoAnswer::Failed(Failure::Compacted)) {
+                break;
             }
+            result = self.read_pages(&sender).await;
         }
-        Ok(self.read_pages(&sender).await?)
+        let (at, entries) = result?;
+        // Lower than before if etcd was restored.
+        self.newest.store(at.revision, Ordering::Relaxed);
+        Ok((at, entries))
     }
 
     async fn watch(&self, mut after: StoreRevision, changes: mpsc::Sender<Changes>) -> Arc<str> {

@@ -64,6 +64,24 @@ pub(super) struct Lines {
     searched: usize,
 }
 
+/// Why there is no further line.
+#[derive(Debug)]
+pub(super) enum LineError {
+    /// Nor would there be on another connection.
+    TooLong,
+    /// The connection has ended: why.
+    Ended(String),
+}
+
+impl From<LineError> for Attempt {
+    fn from(error: LineError) -> Self {
+        Self::NoResponse(match error {
+            LineError::TooLong => too_long(),
+            LineError::Ended(error) => error,
+        })
+    }
+}
+
 /// Sends requests, and logs in.
 pub(super) struct Sender {
     pub(super) access: Access,
@@ -122,7 +140,7 @@ impl Sender {
         self.on_each(&call, Repeat::Elsewhere).await
     }
 
-    /// Asks one endpoint, without consequences for other requests.
+    /// Asks one endpoint, without consequences for the order of the endpoints.
     pub(super) async fn ask<T>(
         &self,
         endpoint: &Endpoint,
@@ -131,7 +149,7 @@ impl Sender {
     ) -> Result<T, Arc<str>> {
         let body = Bytes::from_static(b"{}");
         let call = Call { path, body, streams: false, read: &read };
-        match self.exchange(endpoint, &call, self.login().1).await {
+        match self.logged_in(endpoint, &call).await {
             Ok(Ok((answer, _))) => Ok(answer),
             Ok(Err(failure)) => Err(failure.into()),
             Err(Attempt::NotSent(error) | Attempt::NoResponse(error)) => Err(error.into()),
@@ -250,8 +268,7 @@ impl Sender {
         }
         let text = if call.streams {
             let line = timeout(REQUEST_TIMEOUT, lines.next()).await;
-            let line = line.unwrap_or_else(|_| Err(no_response(REQUEST_TIMEOUT)));
-            line.map_err(Attempt::NoResponse)?
+            line.map_err(|_| Attempt::NoResponse(no_response(REQUEST_TIMEOUT)))??
         } else {
             lines.rest().await?
         };
@@ -284,11 +301,7 @@ async fn open<T>(
 
 impl Lines {
     /// The next line, without its end. Cancel-safe.
-    ///
-    /// # Errors
-    ///
-    /// The stream has ended, or is not one of lines.
-    pub(super) async fn next(&mut self) -> Result<Vec<u8>, String> {
+    pub(super) async fn next(&mut self) -> Result<Vec<u8>, LineError> {
         loop {
             let unsearched = &self.buffer[self.searched..];
             if let Some(at) = memchr::memchr(b'\n', unsearched) {
@@ -307,9 +320,9 @@ impl Lines {
                 Ok(Some(chunk)) if self.buffer.len() + chunk.len() <= MAX_BYTES => {
                     self.buffer.extend_from_slice(&chunk);
                 }
-                Ok(Some(_)) => return Err(too_long()),
-                Ok(None) => return Err("the stream has ended".to_owned()),
-                Err(error) => return Err(sentence(&error)),
+                Ok(Some(_)) => return Err(LineError::TooLong),
+                Ok(None) => return Err(LineError::Ended("the stream has ended".to_owned())),
+                Err(error) => return Err(LineError::Ended(sentence(&error))),
             }
         }
     }

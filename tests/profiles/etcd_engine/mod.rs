@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::node::{Nodes, engine};
+use self::node::{Nodes, Proxy, engine};
 use crate::support::tls::Authority;
 use crate::support::{PATIENCE, millis, seconds};
 
@@ -278,6 +278,29 @@ async fn watch_ends_where_etcd_has_compacted_or_was_restored() {
     let why = timeout(PATIENCE, watching).await.expect("it ends").expect("no panic");
     assert!(why.contains("older revision"), "{why}");
     assert!(engine.read().await.expect("an answer").0.revision < now.revision);
+}
+
+#[tokio::test]
+#[ignore = "needs a real server: tests/profiles/run"]
+async fn watch_that_falls_silent_is_replaced_without_a_gap() {
+    let nodes = Nodes::start(1).await;
+    let proxy = Proxy::to(&nodes.url(0)).await;
+    let mut settings = nodes.settings("keeper-a");
+    settings.etcd = vec![proxy.url.parse().expect("a URL")];
+    let engine = engine(&settings);
+    let at = write(&engine, put(0, "a")).await;
+    let (mut changes, _watch) = watch(&engine, at);
+    write(&engine, put(0, "b")).await;
+    next(&mut changes).await;
+    proxy.silence_watches();
+    // All other requests are answered, so that only the revision shows it.
+    let silent = Stopwatch::start();
+    for expected in 2..5 {
+        write(&engine, put(0, "c")).await;
+        assert_eq!(next(&mut changes).await[0].revision, at.revision + expected);
+    }
+    let silent = silent.elapsed();
+    assert!(seconds(2) < silent && silent < seconds(5), "{silent:?}");
 }
 
 #[tokio::test]
