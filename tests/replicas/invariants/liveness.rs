@@ -51,7 +51,8 @@ impl World {
         let Some(reauth) = self.plan.policy.reauth else { return Ok(()) };
         let window = whole(reauth.window) * 12 / 10;
         for token in 0..self.plan.lives.len() {
-            let mut held = self.hosts.iter().filter_map(|host| host.daemon.as_ref()?.current(token));
+            let mut held =
+                self.hosts.iter().filter_map(|host| host.daemon.as_ref()?.current(token));
             let is_alive = held.any(|(value, _)| self.api.is_alive(value.session, now));
             let since = &mut self.watch.spending.dead_since[token];
             if is_alive {
