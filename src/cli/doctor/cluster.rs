@@ -59,6 +59,7 @@ pub(super) async fn check(cluster: &Cluster, diagnosis: &Diagnosis) {
         puts: vec![(Key::Meta, Record::Meta(Meta { format: FORMAT, key }))],
         deletes: Vec::new(),
         reads: Vec::new(),
+        leased: false,
     };
     match (etcd.commit(transaction).await, &cluster.user) {
         (Err(error), _) => diagnosis.error(unanswered("write to", &error)),
