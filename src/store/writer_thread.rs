@@ -148,7 +148,7 @@ impl WriterThread {
     pub(super) fn run(mut self) {
         while let Some(job) = self.next() {
             let (batch, receipts) = match job {
-                Job::Write(*batch, receipts) => (batch, receipts),
+                Job::Write(batch, receipts) => (*batch, receipts),
                 Job::LoadLives(before) => {
                     self.load_lives(before);
                     continue;
