@@ -313,7 +313,8 @@ impl Engine for Etcd {
     async fn commit(&self, transaction: Transaction) -> Result<TransactionResult, StoreError> {
         let lease = self.lease();
         // Without a lease, the key of a member would never vanish.
-        let needs_lease = transaction.puts.iter().any(|(key, _)| is_leased(key));
+        let mut puts = transaction.puts.iter();
+        let needs_lease = puts.any(|(key, _)| transaction.leased || is_member(key));
         if needs_lease && lease.is_none() {
             return Err(StoreError::Unanswered(Failure::NoLease.into()));
         }
@@ -392,7 +393,7 @@ fn range_of(prefix: &str) -> (Vec<u8>, Vec<u8>) {
     (format!("{prefix}/").into_bytes(), format!("{prefix}0").into_bytes())
 }
 
-/// A transaction as JSON. Keys of members are bound to the lease.
+/// A transaction as JSON. Keys of members are always bound to the lease.
 fn transaction_body(prefix: &str, transaction: &Transaction, lease: Option<i64>) -> Value {
     let encode = |key: &Key| STANDARD.encode(record::path(prefix, key));
     let compare = transaction.expected.iter().map(|(key, revision)| {
@@ -404,7 +405,7 @@ fn transaction_body(prefix: &str, transaction: &Transaction, lease: Option<i64>)
         })
     });
     let puts = transaction.puts.iter().map(|(key, record)| {
-        let bound = lease.filter(|_| is_leased(key)).unwrap_or(0);
+        let bound = lease.filter(|_| transaction.leased || is_member(key)).unwrap_or(0);
         json!({ "request_put": {
             "key": encode(key),
             "value": STANDARD.encode(record::encode(record)),
@@ -424,16 +425,8 @@ fn transaction_body(prefix: &str, transaction: &Transaction, lease: Option<i64>)
     })
 }
 
-/// Whether a key vanishes with the lease of the replica that wrote it.
-fn is_leased(key: &Key) -> bool {
-    match key {
-        Key::Member(_) => true,
-        // A control of the tests, which must show double logins.
-        Key::Claim(_) => {
-            cfg!(debug_assertions) && std::env::var_os("TOKENKEEP_TEST_CLAIM_ON_LEASE").is_some()
-        }
-        _ => false,
-    }
+const fn is_member(key: &Key) -> bool {
+    matches!(key, Key::Member(_))
 }
 
 fn bytes(body: &Value) -> Vec<u8> {

@@ -60,6 +60,7 @@ fn take(nonce: u64) -> Transaction {
         puts: vec![(claimed.clone(), claim(nonce)), (counted.clone(), Record::Count(count))],
         deletes: Vec::new(),
         reads: vec![claimed, Key::Value(token(1)), counted],
+        leased: false,
     }
 }
 
@@ -117,7 +118,7 @@ async fn failed_compare_writes_nothing_and_returns_what_is_there() {
         expected: vec![(Key::Claim(token(1)), revision), (Key::Value(token(1)), 0)],
         puts: vec![(Key::Value(token(1)), value("new"))],
         deletes: vec![Key::Claim(token(1))],
-        reads: Vec::new(),
+        ..Transaction::default()
     };
     let (mut changes, _watch) = watch(&engine, first.at);
     let stored = write(&engine, store).await.revision;
