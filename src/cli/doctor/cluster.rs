@@ -57,9 +57,7 @@ pub(super) async fn check(cluster: &Cluster, diagnosis: &Diagnosis) {
     let transaction = Transaction {
         expected: vec![(Key::Meta, NEVER)],
         puts: vec![(Key::Meta, Record::Meta(Meta { format: FORMAT, key }))],
-        deletes: Vec::new(),
-        reads: Vec::new(),
-        leased: false,
+        ..Transaction::default()
     };
     match (etcd.commit(transaction).await, &cluster.user) {
         (Err(error), _) => diagnosis.error(unanswered("write to", &error)),
