@@ -49,7 +49,8 @@ impl ClusterBatch {
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS cluster_value (
         token INTEGER PRIMARY KEY,
-        tag INTEGER NOT NULL
+        tag INTEGER NOT NULL,
+        previous INTEGER
     ) STRICT;
     CREATE TABLE IF NOT EXISTS cluster_seen (
         only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -71,7 +72,8 @@ impl Database {
             let sql = "REPLACE INTO cluster_seen VALUES (1, ?, ?)";
             self.connection.prepare_cached(sql)?.execute(row)?;
         }
-        let sql = "REPLACE INTO cluster_value VALUES (?, ?)";
+        let sql = "INSERT INTO cluster_value VALUES (?, ?, NULL) ON CONFLICT (token) DO UPDATE \
+                   SET previous = tag, tag = excluded.tag WHERE tag != excluded.tag";
         let mut put = self.connection.prepare_cached(sql)?;
         for (token, tag) in values {
             put.execute(params![token.cast_signed(), tag])?;
@@ -91,12 +93,13 @@ impl Store {
     }
 
     /// The values of the cluster that an earlier run knew: for the hash of each token the
-    /// [tag](Writer::cluster_value_tag) of its value.
+    /// [tags](Writer::cluster_value_tag) of its last value, and of the one before, which a crash may
+    /// have left in the token's source.
     ///
     /// # Errors
     ///
     /// If they cannot be read.
-    pub fn cluster_values(&self) -> Result<HashMap<u64, i64>, PersistError> {
+    pub fn cluster_values(&self) -> Result<HashMap<u64, [Option<i64>; 2]>, PersistError> {
         values_in(&self.database.connection).map_err(|error| fault(&self.database.path, &error))
     }
 }
@@ -141,13 +144,14 @@ fn seen_in(connection: &Connection) -> Result<Option<ClusterSeen>, Error> {
     row.optional()
 }
 
-fn values_in(connection: &Connection) -> Result<HashMap<u64, i64>, Error> {
+fn values_in(connection: &Connection) -> Result<HashMap<u64, [Option<i64>; 2]>, Error> {
     if !exists(connection, "cluster_value")? {
         return Ok(HashMap::new());
     }
-    let mut rows = connection.prepare("SELECT token, tag FROM cluster_value")?;
-    let rows =
-        rows.query_map([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))?;
+    let mut rows = connection.prepare("SELECT token, tag, previous FROM cluster_value")?;
+    let rows = rows.query_map([], |row| {
+        Ok((row.get::<_, i64>(0)?.cast_unsigned(), [row.get(1)?, row.get(2)?]))
+    })?;
     rows.collect()
 }
 
@@ -178,12 +182,13 @@ mod tests {
         let value = |text| TokenValue::parse(text).unwrap();
         let tag = |token, text| writer.cluster_value_tag(token, &value(text));
         assert_ne!(tag(1, "abc-1"), tag(2, "abc-1"));
-        let newest = tag(u64::MAX, "abc-2");
-        writer.persist_cluster_value(u64::MAX, tag(u64::MAX, "abc-1"));
-        writer.persist_cluster_value(u64::MAX, newest);
-        writer.flush().written.blocking_recv().unwrap().unwrap();
+        let tags = ["abc-0", "abc-1", "abc-2"].map(|text| tag(u64::MAX, text));
+        for tag in [tags[0], tags[1], tags[2], tags[2]] {
+            writer.persist_cluster_value(u64::MAX, tag);
+            writer.flush().written.blocking_recv().unwrap().unwrap();
+        }
         drop(writer);
-        let store = Store::open(folder.path()).unwrap();
-        assert_eq!(store.cluster_values().unwrap(), HashMap::from([(u64::MAX, newest)]));
+        let known = Store::open(folder.path()).unwrap().cluster_values().unwrap();
+        assert_eq!(known, HashMap::from([(u64::MAX, [Some(tags[2]), Some(tags[1])])]));
     }
 }

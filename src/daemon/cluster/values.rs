@@ -61,14 +61,14 @@ pub(super) struct Values {
     /// Values whose refresh token is being stored, by revision.
     adopting: HashMap<TokenKey, u64>,
     /// Tags of the values that an earlier run knew, until etcd has said what it has.
-    recalled: HashMap<u64, i64>,
+    recalled: HashMap<u64, [Option<i64>; 2]>,
     /// Tokens whose current value is to be put into etcd once it is verified.
     unpublished: HashSet<TokenId>,
 }
 
 impl Values {
     /// With what an earlier run knew.
-    pub(super) fn new(recalled: HashMap<u64, i64>) -> Self {
+    pub(super) fn new(recalled: HashMap<u64, [Option<i64>; 2]>) -> Self {
         Self { recalled, ..Self::default() }
     }
 
@@ -100,20 +100,20 @@ impl Values {
             && let Some(writer) = tokens.recorder.shared_writer()
         {
             let tag = writer.cluster_value_tag(token.0, value);
-            if self.recalled.get(&token.0) != Some(&tag) {
+            if self.recalled.get(&token.0).is_none_or(|[last, _]| *last != Some(tag)) {
                 writer.persist_cluster_value(token.0, tag);
             }
         }
     }
 
     /// Whether the source of a token was changed while no daemon ran here: it holds another value
-    /// than the one that an earlier run knew from etcd. Once for each token.
+    /// than those that an earlier run knew from etcd. Once for each token.
     fn is_source_changed(&mut self, id: TokenId, token: TokenHash, tokens: &Tokens) -> bool {
-        let Some(tag) = self.recalled.remove(&token.0) else { return false };
-        tokens
-            .unchecked_source_value(id)
-            .zip(tokens.recorder.shared_writer())
-            .is_some_and(|(value, writer)| writer.cluster_value_tag(token.0, &value) != tag)
+        let Some(tags) = self.recalled.remove(&token.0) else { return false };
+        let known = tokens.unchecked_source_value(id).zip(tokens.recorder.shared_writer());
+        known.is_some_and(|(value, writer)| {
+            !tags.contains(&Some(writer.cluster_value_tag(token.0, &value)))
+        })
     }
 
     fn is_in_etcd(&self, token: TokenHash, value: &TokenValue) -> bool {
@@ -175,6 +175,8 @@ impl Cluster {
         tokens: &mut Tokens,
         tasks: &mut Tasks,
     ) {
+        // Whatever waits is older.
+        self.values.waiting.remove(&key);
         match self.keys.open_value(sealed, &self.path_of(&key)) {
             Ok(Plain { value, refresh }) => {
                 self.values.note(key.hash(), &value, tokens);
@@ -201,8 +203,17 @@ impl Cluster {
     ) {
         let is_unchecked = tokens.unchecked_source_value(id).is_some();
         if !is_unchecked && self.asking.end_check(key.hash()) {
-            let asked = self.replica.asks(key.hash());
-            tokens.scheduler.set_asked(id, asked, clock::now());
+            let (now, asked) = (clock::now(), self.replica.asks(key.hash()));
+            let lives = tokens.verified_value(id).is_some();
+            if lives {
+                // The operator's value wins.
+                self.values.unpublished.insert(id);
+                self.publish(id, now, tokens);
+            }
+            tokens.scheduler.set_asked(id, asked, now);
+            if lives {
+                return;
+            }
         }
         if tokens.defers_replica_value(id) || self.asking.is_checked_once(key.hash()) {
             self.values.waiting.insert(key, value);
@@ -337,6 +348,12 @@ impl Cluster {
             }
             _ => return,
         }
+        self.publish(id, now, tokens);
+    }
+
+    /// Puts the current value of a token into etcd, if it is verified and etcd has another one.
+    /// Otherwise it is tried again after the next check.
+    fn publish(&mut self, id: TokenId, now: Moment, tokens: &mut Tokens) {
         let Some(value) = tokens.verified_value(id) else { return };
         let Some(key) = tokens.cluster_key(id) else { return };
         let Some(name) = tokens.registry.token(id).map(TokenEntry::name) else { return };

@@ -25,8 +25,8 @@ use crate::token_source::PersistError;
 pub(crate) struct RecalledCluster {
     /// The newest state of etcd.
     pub(crate) seen: Option<ClusterSeen>,
-    /// For the hash of each token the tag of its value.
-    pub(crate) values: HashMap<u64, i64>,
+    /// For the hash of each token the tags of its last value and of the one before.
+    pub(crate) values: HashMap<u64, [Option<i64>; 2]>,
 }
 
 /// The state of an earlier run, while the daemon starts.
