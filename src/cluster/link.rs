@@ -39,7 +39,7 @@ pub type Changes = (StoreRevision, Vec<Entry>);
 /// A store with revisions, transactions, leases and watches, such as etcd. All keys are below one
 /// prefix, which the engine knows.
 ///
-/// Every operation ends within a few seconds, whatever the store does, but for
+/// Every operation ends within a few seconds if the store does not answer, but for
 /// [`watch`](Self::watch). No error contains a value, a password or a token.
 pub trait Engine: Send + Sync + 'static {
     /// Renews the lease. With `put`: gets a lease first if there is none, then writes the member's

@@ -60,18 +60,18 @@ fn transaction_succeeds_or_returns_the_keys_that_exist() {
 }
 
 #[test]
-fn page_ends_with_its_last_key_if_there_are_more() {
+fn page_has_its_first_and_last_key_and_says_whether_there_are_more() {
     let body = |more| {
         let text = r#"{HEADER,"kvs":[{"key":"L3AvdmFsdWUvcy90","mod_revision":"2","value":"aGVsbG8="},{"key":"L3AvbGF0ZXIvYQ==","mod_revision":"1"}],MORE"count":"3"}"#;
         response(&text.replace("MORE", more), 5)
     };
     // The second key is of a later version, and is ignored.
     let found = vec![Found { entry: value(b"hello", 2), lease: 0 }];
-    let last = Some(b"/p/later/a".to_vec());
-    let expected = Page { at: at(5), found: found.clone(), last };
-    assert_eq!(page(&body(r#""more":true,"#), CONTEXT), Ok(expected));
-    assert_eq!(page(&body(""), CONTEXT), Ok(Page { at: at(5), found, last: None }));
-    let empty = Page { at: at(5), found: Vec::new(), last: None };
+    let keys = Some((b"/p/value/s/t".to_vec(), b"/p/later/a".to_vec()));
+    let expected = Page { at: at(5), found, keys, more: true, count: 3 };
+    assert_eq!(page(&body(r#""more":true,"#), CONTEXT).as_ref(), Ok(&expected));
+    assert_eq!(page(&body(""), CONTEXT), Ok(Page { more: false, ..expected }));
+    let empty = Page { at: at(5), found: Vec::new(), keys: None, more: false, count: 0 };
     assert_eq!(page(&response("{HEADER}", 5), CONTEXT), Ok(empty));
 }
 

@@ -9,6 +9,7 @@ mod interpret;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
 mod send;
+mod walk;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use tokio::time::sleep;
 pub use self::access::Access;
 use self::interpret::{Executed, Failure, Found, WatchLine};
 use self::send::{LineError, NoAnswer, Repeat, Sender};
+use self::walk::{Visited, Walk};
 use super::link::{BeatResult, Changes, EndpointState, Engine, ReadResult};
 use super::record;
 use super::replica::{
@@ -33,7 +35,7 @@ use super::replica::{
 use crate::clock::Stopwatch;
 
 /// Keys of one response.
-const PAGE: usize = 2_000;
+const PAGE: u64 = 2_000;
 
 /// Attempts to read all pages at one revision, if it is compacted meanwhile.
 const READ_ATTEMPTS: usize = 3;
@@ -186,19 +188,19 @@ impl Etcd {
 
     async fn read_pages(&self, sender: &Sender) -> Result<(StoreRevision, Vec<Entry>), NoAnswer> {
         let access = &sender.access;
-        let (mut key, end) = range_of(&access.prefix);
+        let mut walk = Walk::over(&format!("{}/", access.prefix));
         let (mut at, mut entries) = (None::<StoreRevision>, Vec::new());
         loop {
+            let (key, end) = walk.range();
             let body = json!({
-                "key": STANDARD.encode(&key),
-                "range_end": STANDARD.encode(&end),
+                "key": STANDARD.encode(key),
+                "range_end": STANDARD.encode(end),
                 "limit": PAGE.to_string(),
                 // 0: the newest one.
                 "revision": at.map_or(0, |at| at.revision).to_string(),
             });
             let read = |body: &[u8]| interpret::page(body, access.context());
-            let page =
-                sender.request("/v3/kv/range", bytes(&body), Repeat::Elsewhere, read).await?;
+            let page = sender.patient_request("/v3/kv/range", bytes(&body), read).await?;
             self.note(page.at);
             let at = *at.get_or_insert(page.at);
             if page.at.cluster != at.cluster {
@@ -206,9 +208,11 @@ impl Etcd {
                 return Err(NoAnswer::Failed(Failure::Refused(why.to_owned())));
             }
             entries.extend(page.found.into_iter().map(|found| found.entry));
-            let Some(last) = page.last else { return Ok((at, entries)) };
-            key = last;
-            key.push(0);
+            let keys = page.keys.as_ref().map(|(first, last)| (&**first, &**last));
+            let visited = Visited { keys, more: page.more, count: page.count };
+            if !walk.advance(visited, PAGE) {
+                return Ok((at, entries));
+            }
         }
     }
 
