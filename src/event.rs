@@ -127,6 +127,18 @@ names! {
     ValueRead, "value_read", Info, "137c03f42ac24e6388c5d46d06b71c9c";
     /// Lines were suppressed: their number, and the names of their events.
     EventsSuppressed, "events_suppressed", Warn, "17b4ac7b469a456187f6a7109ea5bdd1";
+    /// This replica has joined its cluster.
+    ClusterJoined, "cluster_joined", Info, "ae197fef0cd0491987ebd511813d00f2";
+    /// Another replica has joined the cluster.
+    ReplicaJoined, "replica_joined", Info, "17eba0b62469443491b136957ad1bd8a";
+    /// Another replica has left the cluster, or is silent.
+    ReplicaLeft, "replica_left", Warn, "f932ed2afc0544eeb72008ecad432de8";
+    /// etcd does not respond, or this replica cannot use it.
+    ClusterUnreachable, "cluster_unreachable", Error, "301731d652604258b1fa10e0f933a1b2";
+    /// This replica can use etcd again.
+    ClusterRecovered, "cluster_recovered", Info, "2df042c417be44e28bef26ea8519cc92";
+    /// A login or another request that can be sent only once waits for etcd or another replica.
+    ReauthHeld, "reauth_held", Error, "d4373def796f4a7ba27c724eeb74068e";
 }
 
 #[cfg(test)]
@@ -194,6 +206,8 @@ mod tests {
                 "store_failed",
                 "refresh_token_rejected",
                 "notify_failed",
+                "cluster_unreachable",
+                "reauth_held",
             ]
         );
     }

@@ -99,9 +99,9 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a token's budget is forgotten at a restart",
-        file: "src/scheduler/mod.rs",
-        text: "active.token.restore_attempts(attempts);",
-        becomes: "let _ = (&active.token, attempts);",
+        file: "src/scheduler/restore.rs",
+        text: "        self.apply_event(id, Event::AttemptsCounted(attempts), now);\n",
+        becomes: "        let _ = attempts;\n",
         caught_by: &[LOGINS],
     },
     Mutant {

@@ -25,7 +25,7 @@ use crate::settings::Server;
 
 /// Factory of the HTTP clients of one server. They share one TLS configuration: a session that one
 /// client has established is resumed by the others.
-pub(super) struct HttpClientFactory {
+pub(crate) struct HttpClientFactory {
     server: String,
     tls: ClientConfig,
     proxy: Option<Proxy>,
@@ -99,11 +99,31 @@ impl HttpClientFactory {
         self.build(self.max_idle, Some(idle))
     }
 
+    /// The same for responses that last: the kernel notices within about three times `keepalive`
+    /// that the other end of a silent connection is gone.
+    pub(crate) fn streaming(
+        &self,
+        idle: Duration,
+        keepalive: Duration,
+    ) -> Result<reqwest::Client, ClientError> {
+        let builder = self.builder(self.max_idle, Some(idle));
+        let builder = builder.tcp_keepalive(keepalive).tcp_keepalive_interval(keepalive);
+        self.finish(builder.tcp_keepalive_retries(2))
+    }
+
     fn build(
         &self,
         max_idle: usize,
         idle: Option<Duration>,
     ) -> Result<reqwest::Client, ClientError> {
+        self.finish(self.builder(max_idle, idle))
+    }
+
+    fn finish(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ClientError> {
+        builder.build().map_err(|error| ClientError::unusable(&self.server, reason(&error)))
+    }
+
+    fn builder(&self, max_idle: usize, idle: Option<Duration>) -> reqwest::ClientBuilder {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("tokenkeep/", env!("CARGO_PKG_VERSION")))
             .default_headers(default_headers())
@@ -127,7 +147,7 @@ impl HttpClientFactory {
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(proxy.clone());
         }
-        builder.build().map_err(|error| ClientError::unusable(&self.server, reason(&error)))
+        builder
     }
 }
 

@@ -1,7 +1,8 @@
 //! Client of session APIs: that of Sarus market data natively, others by a profile.
 //!
 //! Owns everything specific to an API: URLs, envelope, statuses. It returns outcomes and errors,
-//! and never a type of the HTTP library, a URL with a query, or a secret.
+//! and never a URL with a query or a secret. Types of the HTTP library leave it only in
+//! [`http_clients`], for other adapters.
 //!
 //! Sending (`request`) and interpreting (`interpret`) are separate; the latter is pure.
 //!
@@ -56,6 +57,7 @@ pub use self::connections::ConnectionLimits;
 use self::connections::{Connections, Lease, Verdict};
 use self::context::RequestContext;
 use self::endpoint::{Endpoint, EndpointUrls};
+pub(crate) use self::http_client::HttpClientFactory;
 use self::interpret::RawResponse;
 pub use self::materials::CertificateWarning;
 use self::materials::Materials;
@@ -65,11 +67,24 @@ pub use self::profile::properties::response as profile_response;
 use self::request::{OnEnd, Sending};
 use self::status::ResponseError;
 use self::transport_error::RequestTimeouts;
+pub(crate) use self::transport_error::{certificate_is_not_trusted, class, reason};
 pub use self::webhook::{HeaderLine, WebhookClient};
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
 use crate::token_source::Variables;
+
+/// Factory of HTTP clients for a server that is no session API. Reads its files: blocks.
+///
+/// # Errors
+///
+/// See [`ClientError`].
+pub(crate) fn http_clients(
+    server: &Server,
+    variables: Variables<'_>,
+) -> Result<HttpClientFactory, ClientError> {
+    HttpClientFactory::new(server, Materials::read(server, variables)?)
+}
 
 /// Client of one server. Clones share the connections.
 ///

@@ -41,7 +41,7 @@ pub(super) fn explain(
 }
 
 /// The class of the error, in fixed words.
-fn class(error: &reqwest::Error) -> &'static str {
+pub(crate) fn class(error: &reqwest::Error) -> &'static str {
     let is_refused = |cause: &io::Error| cause.kind() == io::ErrorKind::ConnectionRefused;
     match tls_error(error) {
         _ if error.is_timeout() && error.is_connect() => "no connection in time",
@@ -257,9 +257,14 @@ fn no_response_within(limit: Duration) -> String {
 }
 
 /// The innermost error, which is the most specific. The URL is in the outermost one.
-pub(super) fn reason(error: &reqwest::Error) -> String {
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     let innermost = causes(error).filter(|cause| !cause.is::<reqwest::Error>()).last();
     innermost.map_or_else(|| "no reason is known".to_owned(), ToString::to_string)
+}
+
+/// Whether a connection failed because of the server's certificate.
+pub(crate) fn certificate_is_not_trusted(error: &reqwest::Error) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
 }
 
 fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {

@@ -13,6 +13,7 @@ use crate::settings::{
     ReauthMethod, Server, Settings, Source, Token,
 };
 
+use super::cluster;
 use super::inventory_summary::{self, InventorySummary};
 use crate::text::format_duration;
 
@@ -30,10 +31,52 @@ const EARLIEST_FRACTION: f64 = 1.0;
 /// Maximum number of tokens that are described one by one without `--all`.
 const MAX_DETAILED: usize = 50;
 
-/// Describes the plan for all tokens of a configuration; reads its inventories. `all` removes the
-/// limit of [`MAX_DETAILED`] tokens. `warnings` is the number of printed warnings.
-pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
-    let Settings { servers, reauths, tokens, notifies, .. } = &loaded.settings;
+/// What the daemon will do for all tokens of a configuration.
+pub(super) struct Plan<'a> {
+    loaded: &'a Loaded,
+    summaries: Vec<InventorySummary<'a>>,
+    /// Number of tokens of each server, as far as it is known.
+    token_counts: BTreeMap<&'a str, u32>,
+}
+
+impl<'a> Plan<'a> {
+    /// The plan of a configuration; reads its inventories.
+    pub(super) fn of(loaded: &'a Loaded) -> Self {
+        let mut token_counts: BTreeMap<&str, u32> = BTreeMap::new();
+        for token in &loaded.settings.tokens {
+            *token_counts.entry(&token.keep_alive.server).or_default() += 1;
+        }
+        let summaries = inventory_summary::summarize(&loaded.settings);
+        for summary in &summaries {
+            *token_counts.entry(&summary.inventory.keep_alive.server).or_default() +=
+                summary.tokens.unwrap_or(0);
+        }
+        Self { loaded, summaries, token_counts }
+    }
+
+    fn count(&self, server: &Server) -> u32 {
+        self.token_counts.get(server.name.as_str()).copied().unwrap_or(0)
+    }
+
+    /// What will fail in a cluster although it is valid.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let Settings { cluster, servers, .. } = &self.loaded.settings;
+        let servers = servers.iter().filter(|_| cluster.is_some());
+        let impossible = |server: &Server| {
+            let profile = server.profile.as_deref()?;
+            let effective = Effective::new(server.renewal, Some(profile), false);
+            let life = profile.assume.filter(|_| effective.assumed)?;
+            cluster::impossible_take_over(server, self.count(server), life)
+        };
+        servers.filter_map(impossible).collect()
+    }
+}
+
+/// Describes the plan. `all` removes the limit of [`MAX_DETAILED`] tokens. `warnings` is the number
+/// of printed warnings.
+pub(super) fn describe(plan: &Plan<'_>, warnings: usize, all: bool) -> String {
+    let Plan { loaded, summaries, token_counts } = plan;
+    let Settings { servers, reauths, tokens, notifies, cluster, .. } = &loaded.settings;
     let mut text = String::new();
     let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
     let but = match warnings {
@@ -42,21 +85,22 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
         _ => format!(", with {warnings} warnings"),
     };
     line(&mut text, &format!("configuration: {}: correct{but}", files.join(", ")));
-    let mut token_counts: BTreeMap<&str, u32> = BTreeMap::new();
-    for token in tokens {
-        *token_counts.entry(&token.keep_alive.server).or_default() += 1;
-    }
-    let summaries = inventory_summary::summarize(&loaded.settings);
-    for summary in &summaries {
-        *token_counts.entry(&summary.inventory.keep_alive.server).or_default() +=
-            summary.tokens.unwrap_or(0);
+    if let Some(cluster) = cluster {
+        line(&mut text, &cluster::describe(cluster));
     }
     for server in servers {
-        let count = token_counts.get(server.name.as_str()).copied().unwrap_or(0);
+        let count = plan.count(server);
         line(&mut text, &describe_server(server, count));
+        if cluster.is_some() && count > 0 {
+            line(&mut text, &cluster::describe_take_over(server, count));
+        }
     }
     for reauth in reauths {
-        line(&mut text, &describe_reauth(reauth));
+        let mut described = describe_reauth(reauth);
+        if cluster.is_some() {
+            described += &cluster::describe_repeated_login(reauth);
+        }
+        line(&mut text, &described);
     }
     for notify in notifies {
         line(&mut text, &describe_notify(notify));
@@ -92,7 +136,7 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
     for token in &tokens[..shown] {
         paragraph(&describe_token(token), &token.keep_alive, &[]);
     }
-    for summary in &summaries {
+    for summary in summaries {
         let described = describe_inventory(summary);
         paragraph(&described, &summary.inventory.keep_alive, &summary.remarks);
     }

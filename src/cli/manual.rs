@@ -37,8 +37,7 @@ impl ManPage {
 fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     let mut rest = Roff::new();
     rest.control("SH", ["COMMANDS"]);
-    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
-        let mut usage = vec![bold(inner.get_name())];
+    for (mut usage, inner) in commands(&command) {
         for argument in inner.get_positionals().filter(|argument| !argument.is_hide_set()) {
             let names = argument.get_value_names().unwrap_or_default();
             usage.extend(names.iter().map(|name| roman(format!(" [{name}]"))));
@@ -73,7 +72,8 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
         (
             EX_UNAVAILABLE,
             "Another tokenkeep uses the same state directory, no daemon responds on the control \
-             socket, or the server did not respond to probe or add.",
+             socket, or the server did not respond to probe or add. In a cluster: another replica \
+             checks the token, etcd cannot be used, or another replica has the same name.",
         ),
         (EX_SOFTWARE, "A system call failed, for example a write to standard output."),
         (EX_TEMPFAIL, "The command has not finished in time; its result is not known."),
@@ -114,6 +114,21 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     man.render_description_section(page)?;
     man.render_options_section(page)?;
     rest.to_writer(page)
+}
+
+/// The visible commands, each with its name; those of a command with commands behind its name.
+fn commands(program: &Command) -> Vec<(Vec<Inline>, &Command)> {
+    let visible = program.get_subcommands().filter(|command| !command.is_hide_set());
+    let named = visible.flat_map(|command| {
+        let name = bold(command.get_name());
+        if !command.has_subcommands() {
+            return vec![(vec![name], command)];
+        }
+        let below = command.get_subcommands();
+        let named = |inner: &'_ Command| vec![name.clone(), roman(" "), bold(inner.get_name())];
+        below.map(|inner| (named(inner), inner)).collect()
+    });
+    named.collect()
 }
 
 /// Appends the options of a command, indented.
@@ -203,6 +218,9 @@ mod tests {
             assert_eq!(page.contains(&tag), !command.is_hide_set(), "{}", command.get_name());
         }
         assert!(page.contains(".TP\nfB--token-filefR PATH"), "{page}");
+        for inner in ["status", "rekey"] {
+            assert!(page.contains(&format!(".TP\nfBclusterfR fB{inner}fR\n")), "{page}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod check_config;
 mod client;
+mod cluster;
 mod completions;
 mod demo;
 mod diagnostics;
@@ -38,10 +39,11 @@ use crate::lifecycle::OperatorRequest;
 use crate::process;
 use crate::secret::mask;
 use crate::settings::{
-    self, ConfigError, ConfigErrors, Installation, Loaded, Log, LogFormat, Server, Warning,
+    self, Cluster, ConfigError, ConfigErrors, Installation, Loaded, Log, LogFormat, Server, Warning,
 };
 use crate::systemd;
 use crate::text::printable_lines;
+use crate::token_source::SourceErrorKind;
 
 /// Keeps session tokens alive.
 #[derive(Debug, Parser)]
@@ -76,7 +78,8 @@ enum Command {
     Check(client::TokenArgs),
     /// Get new values for tokens now; these attempts count toward `max_attempts`
     Reauth(client::TokenArgs),
-    /// Stop checks and re-authentication of tokens until `resume` or a restart of the daemon
+    /// Stop checks and re-authentication of tokens until `resume` or a restart of the daemon; in a
+    /// cluster on all replicas, until `resume`
     Pause(client::TokenArgs),
     /// Resume paused tokens, starting with a check
     Resume(client::TokenArgs),
@@ -84,6 +87,7 @@ enum Command {
     /// Print a token's value, for root, the daemon's user and the token's `readers`. Exits 1 if
     /// the token has expired or was rejected
     Token(client::Token),
+    Cluster(client::Cluster),
     /// Reload the daemon's configuration
     Reload(client::Reload),
     /// Query a server about one token, without a daemon, and show its remaining life
@@ -154,8 +158,9 @@ impl CliError {
             Self::Usage(_) => EX_USAGE,
             Self::Configuration(_)
             | Self::Log(InitError::Filter(_))
-            | Self::Daemon(DaemonError::Client { .. }) => EX_CONFIG,
-            Self::Daemon(DaemonError::Locked(_)) | Self::Demo(_) => EX_UNAVAILABLE,
+            | Self::Daemon(DaemonError::Client { .. } | DaemonError::Cluster(_)) => EX_CONFIG,
+            Self::Daemon(DaemonError::Locked(_) | DaemonError::NameTaken { .. })
+            | Self::Demo(_) => EX_UNAVAILABLE,
             Self::Log(InitError::Stdout(_) | InitError::Thread(_) | InitError::Twice)
             | Self::Daemon(DaemonError::System { .. })
             | Self::System { .. } => EX_SOFTWARE,
@@ -224,6 +229,7 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         }
         Command::Revoke(revoke) => client::run(revoke.with_action(), &installation),
         Command::Token(token) => client::run(token, &installation),
+        Command::Cluster(cluster) => client::run(cluster, &installation),
         Command::Reload(reload) => client::run(reload, &installation),
         Command::Probe(probe) => probe::run(&probe, &installation),
         Command::Profile(profile) => profile.run(&installation),
@@ -359,10 +365,31 @@ fn run_check_config(
     let mut more = doctor::missing_files(&loaded.settings);
     more.extend(control::unusable_readers(&loaded.settings, GROUP));
     more.extend(doctor::env_files::warnings(&loaded.settings));
+    let plan = check_config::Plan::of(&loaded);
+    more.extend(plan.warnings());
+    if let Some(cluster) = &loaded.settings.cluster {
+        more.extend(check_cluster(cluster)?);
+    }
     for warning in &more {
         eprint_message(&mask(&format!("warning: {warning}")));
     }
-    print_text(&check_config::describe(&loaded, loaded.warnings.len() + more.len(), all))
+    print_text(&check_config::describe(&plan, loaded.warnings.len() + more.len(), all))
+}
+
+/// Reads the secrets of `[cluster]` as far as this user may. Returns warnings; prints errors.
+fn check_cluster(cluster: &Cluster) -> Result<Vec<String>, CliError> {
+    let findings = cluster::check_secrets(cluster);
+    for error in &findings.errors {
+        eprint_message(&format!("error: {error}"));
+    }
+    if !findings.errors.is_empty() {
+        return Err(CliError::AlreadyReported { status: EX_CONFIG });
+    }
+    // The others may be readable for the service alone.
+    let missing = |(kind, text)| matches!(kind, SourceErrorKind::Missing).then_some(text);
+    let missing = findings.unreadable.into_iter().filter_map(missing);
+    let files = cluster::missing_files(cluster);
+    Ok(findings.warnings.into_iter().chain(missing).chain(files).collect())
 }
 
 /// Masks values in TOML that look like secrets. Names stay visible.

@@ -21,7 +21,9 @@ pub enum ApiErrorKind {
     MethodNotAllowed,
     /// The request conflicts with the token's state.
     Conflict,
-    /// The daemon is stopping, or did not respond in time.
+    /// Another replica checks the token.
+    Elsewhere,
+    /// The daemon is stopping or did not respond in time, or etcd cannot be used.
     Unavailable,
 }
 
@@ -52,6 +54,26 @@ impl ApiError {
         Self::new(ApiErrorKind::NotFound, format!("there is no token named {name:?}"))
     }
 
+    /// The error for a request that only `replica` can do, because it checks the token.
+    pub fn elsewhere(name: &str, replica: &str) -> Self {
+        let message = format!(
+            "{name} is checked by replica {replica}; run the command there, or see the page there"
+        );
+        Self::new(ApiErrorKind::Elsewhere, message)
+    }
+
+    /// The error for a request that needs etcd, which cannot be used.
+    pub fn no_etcd(action: &str, reason: &str) -> Self {
+        let message = format!("{action} needs etcd, which cannot be used: {reason}");
+        Self::new(ApiErrorKind::Unavailable, message)
+    }
+
+    /// The error for a request about the cluster to a daemon alone.
+    pub fn no_cluster() -> Self {
+        let message = "this daemon is not in a cluster: its configuration has no [cluster]";
+        Self::new(ApiErrorKind::NotFound, message)
+    }
+
     /// The error for a request during shutdown.
     pub(super) fn stopping() -> Self {
         Self::new(ApiErrorKind::Unavailable, "the daemon is stopping")
@@ -65,7 +87,7 @@ impl ApiErrorKind {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict => StatusCode::CONFLICT,
+            Self::Conflict | Self::Elsewhere => StatusCode::CONFLICT,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

@@ -14,6 +14,7 @@
 //! ```
 
 pub mod client;
+mod cluster;
 mod connection_activity;
 mod connection_limit;
 pub mod dashboard;
@@ -36,6 +37,9 @@ mod types;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::cluster::{
+    ClaimOf, ClaimView, ClusterDetail, ClusterStatus, EndpointView, RekeyView, ReplicaView,
+};
 pub use self::error::{ApiError, ApiErrorKind};
 pub use self::events::{
     Coverage, EventCursor, EventPage, EventParams, EventScan, EventScanResult, MAX_EVENTS,
@@ -122,6 +126,15 @@ pub enum Command {
         names: bool,
         /// Receives the metrics.
         reply: Reply<Registry>,
+    },
+    /// The cluster in detail.
+    Cluster(Reply<ClusterDetail>),
+    /// Encrypt all values of the cluster with the configured key.
+    Rekey {
+        /// The client.
+        caller: Caller,
+        /// Receives whether it has started. Does not wait until it has ended.
+        reply: Reply<()>,
     },
     /// Reload the configuration.
     Reload {

@@ -205,7 +205,7 @@ fn answer(command: Command) -> Recorded {
             let _ = reply.send(Ok(()));
             Recorded::Act(name)
         }
-        Command::Reload { .. } => Recorded::Reload,
+        Command::Reload { .. } | Command::Rekey { .. } => Recorded::Reload,
         Command::Ping(reply) => {
             let _ = reply.send(Ok(()));
             Recorded::Overview
@@ -216,6 +216,7 @@ fn answer(command: Command) -> Recorded {
         }
         Command::Socket(_)
         | Command::Health(_)
+        | Command::Cluster(_)
         | Command::Events(..)
         | Command::Dashboard { .. }
         | Command::ReloadOutcome { .. } => Recorded::Overview,

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::cluster::ClusterDetail;
 use super::events::{EventPage, EventParams, read_page};
 use super::metrics_format::MetricsFormat;
 use super::types::{Health, ListParams, Reloading, TokenDetail, TokenPage};
@@ -39,6 +40,8 @@ pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
         .route("/v1/tokens/{name}/value", get(value))
         .route("/v1/tokens/{name}/{action}", post(act))
         .route("/v1/events", get(events))
+        .route("/v1/cluster", get(cluster))
+        .route("/v1/cluster/rekey", post(rekey))
         .route("/v1/reload", post(reload).get(reloaded))
         .merge(health_and_metrics(true))
         .fallback(not_found)
@@ -180,6 +183,18 @@ async fn act(
     let request = request.ok_or_else(no_action)?;
     main_loop.ask(|reply| Command::Act { name, request, caller, reply }).await?;
     Ok(StatusCode::ACCEPTED.into_response())
+}
+
+async fn cluster(State(main_loop): State<MainLoop>) -> ApiResult<Json<ClusterDetail>> {
+    main_loop.ask(Command::Cluster).await.map(Json)
+}
+
+async fn rekey(
+    State(main_loop): State<MainLoop>,
+    Extension(caller): Extension<Caller>,
+) -> ApiResult<StatusCode> {
+    main_loop.ask(|reply| Command::Rekey { caller, reply }).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 #[derive(Deserialize)]

@@ -76,11 +76,13 @@ pub enum Concern {
     Paused,
     /// Alive.
     Alive,
+    /// Checked by another replica.
+    Elsewhere,
 }
 
 impl Concern {
     /// Number of variants.
-    pub const COUNT: usize = Self::Alive as usize + 1;
+    pub const COUNT: usize = Self::Elsewhere as usize + 1;
 
     const ALL: [Self; Self::COUNT] = [
         Self::NeedsOperator,
@@ -92,6 +94,7 @@ impl Concern {
         Self::Retrying,
         Self::Paused,
         Self::Alive,
+        Self::Elsewhere,
     ];
 }
 
@@ -106,6 +109,8 @@ pub struct Facts {
     pub next_check_ms: Option<u64>,
     /// The servers that are unavailable.
     pub outages: Vec<OutageFacts>,
+    /// Why nothing can be spent, if this daemon is a replica and etcd cannot be used.
+    pub no_etcd: Option<NoEtcdFacts>,
 }
 
 impl Facts {
@@ -131,6 +136,17 @@ pub struct OutageFacts {
     pub reason: Option<String>,
     /// Number of its tokens.
     pub tokens: usize,
+}
+
+/// etcd cannot be used: logins, renewals that can be sent once, and revocations wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoEtcdFacts {
+    /// Since when, in Unix time in milliseconds.
+    pub since_ms: Option<i64>,
+    /// The error.
+    pub reason: Option<String>,
+    /// Number of tokens that wait.
+    pub held: usize,
 }
 
 /// What the remaining life of a token is based on.
@@ -175,6 +191,17 @@ pub struct TokenFacts {
     pub source: ValueOrigin,
     /// Its re-authentication.
     pub reauth: Option<ReauthFacts>,
+    /// The replica that checks it, if that is another one.
+    pub elsewhere: Option<ElsewhereFacts>,
+}
+
+/// Another replica checks the token.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ElsewhereFacts {
+    /// Its name; `None` if names are hidden.
+    pub replica: Option<String>,
+    /// Time until this replica takes over if that one fails, in milliseconds; `None` if it cannot.
+    pub take_over_ms: Option<u64>,
 }
 
 /// A moment, as time of day and relative to the response.
@@ -218,14 +245,20 @@ pub fn summarize(facts: &Facts) -> Summary {
     for outage in facts.outages.iter().take(1) {
         sentence.outage(outage, facts.outages.len() - 1);
     }
-    let total: usize = facts.counts.iter().sum();
-    match (&facts.first[..], total) {
+    if let Some(no_etcd) = &facts.no_etcd {
+        sentence.no_etcd(no_etcd);
+    }
+    let elsewhere = facts.count(Concern::Elsewhere);
+    let here = facts.counts.iter().sum::<usize>() - elsewhere;
+    match (&facts.first[..], here) {
+        (_, 0) if elsewhere > 0 => sentence.all_elsewhere(&facts.first, elsewhere),
         ([], 0) => sentence.text("No token is configured. Add one with `tokenkeep add NAME`."),
-        ([token], 1) => sentence.token_summary(token),
-        _ => sentence.most_urgent(facts, total),
+        ([token], 1) if elsewhere == 0 => sentence.token_summary(token),
+        _ => sentence.most_urgent(facts, here),
     }
     let worst = level(facts.main_concern());
-    let level = if facts.outages.is_empty() { worst } else { Level::Error };
+    let is_out = !facts.outages.is_empty() || facts.no_etcd.is_some();
+    let level = if is_out { Level::Error } else { worst };
     Summary { level, parts: sentence.parts }
 }
 
@@ -240,7 +273,7 @@ const fn level(concern: Concern) -> Level {
     match concern {
         Concern::NeedsOperator | Concern::Dead | Concern::Lapsed | Concern::Failing => Level::Error,
         Concern::Unchecked | Concern::RunsOut | Concern::Retrying | Concern::Paused => Level::Warn,
-        Concern::Alive => Level::Ok,
+        Concern::Alive | Concern::Elsewhere => Level::Ok,
     }
 }
 

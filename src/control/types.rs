@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::cluster::{ClaimView, ClusterStatus};
 use super::summary::{LifeBasis, Summary};
 use crate::clock;
 
@@ -32,6 +33,9 @@ pub struct Counts {
     pub rejected: usize,
     /// The token has no value.
     pub missing: usize,
+    /// Other replicas check the token; `None` without a cluster.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub elsewhere: Option<usize>,
 }
 
 /// Summary of one token.
@@ -65,6 +69,12 @@ pub struct TokenView {
     /// 366 days.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub endless: bool,
+    /// The replica that checks it; only in a cluster.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub replica: Option<String>,
+    /// The replica that logs in, renews or revokes at present; only in a cluster.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub claim: Option<ClaimView>,
 }
 
 impl TokenView {
@@ -95,6 +105,9 @@ pub struct TokenPage {
     /// The last reload failed, or a part of the configuration is missing since the start.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub config_rejected: Option<ConfigRejection>,
+    /// The cluster of replicas, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cluster: Option<ClusterStatus>,
 }
 
 /// Details of one token.
@@ -162,6 +175,9 @@ pub struct Health {
     /// The last reload failed, or a part of the configuration is missing since the start.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub config_rejected: Option<ConfigRejection>,
+    /// The cluster of replicas, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cluster: Option<ClusterStatus>,
 }
 
 /// State of one server.

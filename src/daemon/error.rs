@@ -17,6 +17,18 @@ pub enum DaemonError {
         #[source]
         error: ClientError,
     },
+    /// The cluster cannot be used as it is configured: why, and the remedy.
+    #[error("[cluster]: {0}")]
+    Cluster(String),
+    /// Another replica of the cluster has this name.
+    #[error(
+        "[cluster]: another replica is named {name:?} and is alive; give each replica its own \
+         `cluster.name`"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
     /// Another daemon uses the state directory.
     #[error(transparent)]
     Locked(PersistError),

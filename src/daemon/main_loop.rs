@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
+use super::cluster::{Cluster, ClusterEvent, Spending, Start, is_spending, obtained};
 use super::companions::CompanionEvent;
 use super::config::{ConfigEvent, maintenance_windows};
 use super::control::{ControlEvent, Parts};
@@ -23,7 +24,7 @@ use super::inventories::InventoryEvent;
 use super::notify::DeliveryEnd;
 use super::service_manager;
 use super::shutdown::{self, GRACE, Revoked};
-use super::tasks::{Completion, TaskEnd, remove_stale_temporary_files};
+use super::tasks::{Completion, Grant, TaskEnd, remove_stale_temporary_files};
 use super::tokens::{ServerHandle, SourceRead, names_of};
 use super::{Daemon, notices};
 use crate::clock::{self, Stopwatch, Timer};
@@ -70,6 +71,7 @@ enum Event {
     Revocation(Revoked),
     DeliveryEnded(DeliveryEnd),
     Control(ControlEvent),
+    Cluster(ClusterEvent),
     /// A slice of the backlog.
     Slice,
     Timer,
@@ -105,9 +107,13 @@ impl Daemon {
             }
             self.begin_turn();
             self.report_ready();
+            if self.cluster.as_ref().is_some_and(|cluster| cluster.name_taken().is_some()) {
+                break;
+            }
         }
+        let name_taken = self.cluster.as_ref().and_then(|cluster| cluster.name_taken());
         Box::pin(self.shut_down(timer)).await;
-        Ok(())
+        name_taken.map_or(Ok(()), |name| Err(DaemonError::NameTaken { name }))
     }
 
     /// Reports once that the daemon is ready: when the first `env_file`s are written.
@@ -129,7 +135,9 @@ impl Daemon {
         timer: &mut Timer,
         until: impl Future<Output = ()>,
     ) -> Result<Event, DaemonError> {
-        let has_backlog = !self.source_reads.is_empty() || self.config.is_reloading();
+        let has_backlog = !self.source_reads.is_empty()
+            || self.config.is_reloading()
+            || self.cluster.as_ref().is_some_and(|cluster| cluster.has_backlog(&self.tokens));
         if std::mem::take(&mut self.is_slice_due) && has_backlog {
             return Ok(Event::Slice);
         }
@@ -152,6 +160,7 @@ impl Daemon {
             event = self.config.next() => Event::Config(event),
             Some(revoked) = self.revocations.next() => Event::Revocation(revoked),
             ended = self.notifier.next() => Event::DeliveryEnded(ended),
+            event = Cluster::next(self.cluster.as_deref_mut()) => Event::Cluster(event),
             _ = timer.expired() => Event::Timer,
             // Once everything else that is ready has had its turn.
             () = yield_now(), if has_backlog => Event::Slice,
@@ -161,7 +170,7 @@ impl Daemon {
 
     /// Handles an event.
     fn handle_event(&mut self, event: Event) -> Flow {
-        let Self { tokens, inventories, config, metrics, .. } = self;
+        let Self { tokens, inventories, config, metrics, cluster, .. } = self;
         match event {
             Event::Signal(Some(SIGHUP)) => {
                 config.request_reload(tokens);
@@ -185,8 +194,14 @@ impl Daemon {
             Event::Revocation(revoked) => shutdown::on_revoked(revoked, tokens),
             Event::DeliveryEnded(end) => self.notifier.on_end(end, metrics, &mut tokens.log),
             Event::Control(event) => {
-                let parts = Parts { tokens, inventories, config, metrics };
+                let parts =
+                    Parts { tokens, inventories, config, metrics, cluster: cluster.as_deref_mut() };
                 self.control.on_event(event, parts);
+            }
+            Event::Cluster(event) => {
+                if let Some(cluster) = cluster {
+                    cluster.on_event(event, &mut tokens.log);
+                }
             }
             Event::Slice => self.work_off_backlog(),
             Event::Timer => {}
@@ -206,7 +221,15 @@ impl Daemon {
         }
         config.retry(now, tokens);
         control.listeners.retry(now, &mut tokens.log);
+        if self.config.take_reloaded()
+            && let Some(cluster) = &mut self.cluster
+        {
+            cluster.reload(self.config.settings.cluster.as_ref());
+        }
+        self.turn_cluster(now);
         self.execute_actions();
+        // Claims that were requested are sent at once.
+        self.turn_cluster(now);
         for write in self.tokens.take_env_file_writes(now) {
             self.tasks.write_env_file(write);
         }
@@ -217,6 +240,32 @@ impl Daemon {
         let rejected = self.config.rejected.as_ref();
         self.service_manager.turn_ended(now, &self.tokens.scheduler, rejected);
         self.woke = now;
+    }
+
+    /// Does what the replica wants done, and starts the spendings that it grants.
+    fn turn_cluster(&mut self, now: Moment) {
+        let Self { cluster: Some(cluster), tokens, tasks, .. } = self else { return };
+        for Start { spending, begin_by } in cluster.turn(now, tokens, tasks) {
+            let Spending { ticket, action, notice, .. } = spending;
+            if self.tokens.scheduler.expects(ticket) {
+                if let Some(notice) = notice {
+                    self.execute_notice(ticket.token, &notice, now);
+                }
+                let (grant, tokens) = (Some(Grant { begin_by }), &mut self.tokens);
+                if self.tasks.run_action(ticket, action, grant, tokens).is_some() {
+                    continue;
+                }
+            }
+            self.tokens.cancel(ticket);
+            self.abandon_spending(ticket);
+        }
+    }
+
+    /// An action will never complete, or has not begun: if it had a claim, that is released.
+    fn abandon_spending(&mut self, ticket: Ticket) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.abandon(ticket);
+        }
     }
 
     /// When the next turn comes at the latest.
@@ -232,12 +281,14 @@ impl Daemon {
             self.notifier.due(),
             self.service_manager.due(),
             self.ready_by,
+            self.cluster.as_ref().and_then(|cluster| cluster.due()),
             (!self.tokens.scheduler.outputs.is_empty()).then_some(self.woke),
         ];
         Some(due.into_iter().flatten().min()?.max(self.woke + TICK))
     }
 
-    /// Works off a slice of the backlog: sources that were read, then the reload.
+    /// Works off a slice of the backlog: sources that were read, then the reload, then what the
+    /// cluster must be told.
     fn work_off_backlog(&mut self) {
         let Self { tokens, inventories, config, metrics, source_reads, .. } = self;
         let slice = Stopwatch::start();
@@ -246,7 +297,9 @@ impl Daemon {
             if let Some(read) = source_reads.pop_front() {
                 tokens.on_source_read(read);
                 has_read = true;
-            } else if !config.reload_step(tokens, inventories, metrics) {
+            } else if !config.reload_step(tokens, inventories, metrics)
+                && !self.cluster.as_mut().is_some_and(|it| it.step(tokens, &mut self.tasks))
+            {
                 break;
             }
         }
@@ -305,22 +358,34 @@ impl Daemon {
                 }
                 notices::server(&mut tokens.log, &settings.name, &notice);
             }
-            SchedulerOutput::TokenNotice(id, notice) => self.execute_notice(id, &notice, now),
+            SchedulerOutput::TokenNotice(id, notice) => match (&mut self.cluster, &notice) {
+                // Reported when it may begin.
+                (Some(cluster), Notice::ReauthStarted { .. }) => cluster.stash_start(id, notice),
+                _ => self.execute_notice(id, &notice, now),
+            },
         }
     }
 
     fn start_action(&mut self, ticket: Ticket, action: Action) {
-        let Self { tokens, tasks, .. } = self;
+        let Self { tokens, tasks, cluster, .. } = self;
+        if let Some(cluster) = cluster
+            && is_spending(ticket, &action, tokens)
+        {
+            return cluster.request(ticket, action, clock::now(), tokens);
+        }
         // The token may have been removed meanwhile, and its number be another token's.
         let is_expected = tokens.scheduler.expects(ticket);
-        if !is_expected || tasks.run_action(ticket, action, tokens).is_none() {
+        if !is_expected || tasks.run_action(ticket, action, None, tokens).is_none() {
             tokens.cancel(ticket);
         }
     }
 
     /// Persists, counts and logs what the scheduler says about a token.
     fn execute_notice(&mut self, id: TokenId, notice: &Notice, now: Moment) {
-        let Self { tokens, metrics, .. } = self;
+        let Self { tokens, metrics, cluster, .. } = self;
+        if let Some(cluster) = cluster {
+            cluster.on_notice(id, notice, now, tokens);
+        }
         tokens.env_files.note_change(id, matches!(notice, Notice::Checked { .. }));
         if tokens.waits_for_files(id, notice) {
             return;
@@ -353,7 +418,10 @@ impl Daemon {
         while let Some(TaskEnd { ticket, completion }) = next {
             match (ticket, completion) {
                 (_, Some(completion)) => self.on_completion(completion),
-                (Some(ticket), None) => self.tokens.cancel(ticket),
+                (Some(ticket), None) => {
+                    self.tokens.cancel(ticket);
+                    self.abandon_spending(ticket);
+                }
                 (None, None) => {}
             }
             next = self.tasks.try_next();
@@ -411,6 +479,23 @@ impl Daemon {
                 tokens.on_env_file_written(write, result);
             }
             Completion::SourcesRead(reads) => self.source_reads.extend(reads),
+            Completion::Spent(inner, refresh) => {
+                let obtained = obtained(&inner, tokens);
+                self.on_completion(*inner);
+                if let (Some(cluster), Some((ticket, obtained))) = (&mut self.cluster, obtained) {
+                    cluster.on_spent(ticket, obtained, refresh, &mut self.tokens);
+                }
+            }
+            Completion::NotBegun(ticket) => {
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.on_not_begun(ticket, clock::now(), tokens);
+                }
+            }
+            Completion::Adopted(adopted) => {
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.on_adopted(adopted, tokens, tasks);
+                }
+            }
         }
     }
 
@@ -435,7 +520,7 @@ impl Daemon {
     /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
     /// with a short life would not survive a pause of that length.
     async fn shut_down(mut self, mut timer: Timer) {
-        let Self { tokens, tasks, inventories, config, revocations, .. } = &mut self;
+        let Self { tokens, tasks, inventories, config, revocations, cluster, .. } = &mut self;
         tokens.log.event(EventName::DaemonStopping, "stopping", Fields::default());
         service_manager::report_error(systemd::stopping(), &mut tokens.log);
         let longest = shutdown::LONGEST + Duration::from_secs(1);
@@ -452,6 +537,9 @@ impl Daemon {
         inventories.stop(tokens);
         tokens.scheduler.flush_pending_writes(clock::now());
         revocations.begin(tokens);
+        if let Some(cluster) = cluster {
+            cluster.stop(tokens);
+        }
         let mut ends_early = !tokens.companions.is_empty();
         let (mut last_rotation, mut deadline) =
             (pin!(sleep(shutdown::LAST_ROTATION)), pin!(sleep(GRACE)));
@@ -478,6 +566,9 @@ impl Daemon {
         }
         self.tokens.scheduler.stop_admitting();
         self.tasks.abort_all().await;
+        if let Some(cluster) = self.cluster.take() {
+            cluster.leave(&mut self.tokens, &mut self.tasks).await;
+        }
         self.notifier.stop(clock::now(), &self.metrics, &mut self.tokens.log).await;
         shutdown::close_store(&mut self.tokens).await;
         self.tokens.log.event(EventName::DaemonStopped, "stopped", Fields::default());

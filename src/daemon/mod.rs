@@ -6,6 +6,7 @@
 //!
 //! - `main_loop`: the next event, its handler, the execution of actions
 //! - `control`: commands of clients
+//! - `cluster`: the replica of a cluster
 //! - `config`: reads, applies and reloads the configuration
 //! - `queries`, `inventories`, `restore`, `shutdown`
 //! - `tasks`: actions being executed
@@ -14,6 +15,7 @@
 //! - `tokens`: the aggregate of scheduler, registry and pending actions
 //! - `state`, `service_manager`, `notices`, `metrics`
 
+mod cluster;
 mod companions;
 mod config;
 pub(crate) mod control;
@@ -44,6 +46,7 @@ pub(crate) use self::queries::check_filter;
 pub use self::shutdown::GRACE;
 pub(crate) use self::tokens::Effective;
 
+use self::cluster::{Cluster, Opened};
 use self::config::{Application, Config, certificate_warnings, first_clients};
 use self::control::ControlQueue;
 use self::error::system;
@@ -73,6 +76,8 @@ pub struct Daemon {
     config: Config,
     control: ControlQueue,
     revocations: Revocations,
+    /// `None` for a daemon alone.
+    cluster: Option<Box<Cluster>>,
     notifier: Notifier,
     metrics: Metrics,
     service_manager: ServiceManager,
@@ -118,6 +123,10 @@ impl Daemon {
         }
         let signals = Signals::new(caught).map_err(system("catching signals"))?;
         let (clients, unusable) = first_clients(&settings.servers)?;
+        let opened = match &settings.cluster {
+            Some(cluster) => Some(Opened::read(cluster).map_err(DaemonError::Cluster)?),
+            None => None,
+        };
         let store = match Store::open(&settings.state_dir) {
             Err(error @ PersistError::Locked { .. }) => return Err(DaemonError::Locked(error)),
             store => store,
@@ -131,6 +140,7 @@ impl Daemon {
             config: Config::new(settings, loader),
             control: ControlQueue::new(),
             revocations: Revocations::default(),
+            cluster: None,
             notifier: Notifier::default(),
             metrics: Metrics::new(),
             service_manager: ServiceManager::new(),
@@ -155,6 +165,11 @@ impl Daemon {
         let settings = Arc::clone(&config.settings);
         let restore = Restore::new(store, &settings.state_dir, log);
         config.warn(&certificate_warnings(&clients), log);
+        if let (Some(cluster), Some(opened)) = (settings.cluster.clone(), opened) {
+            let recalled = restore.cluster(log);
+            let cluster = Cluster::new(cluster, opened, recalled, &mut daemon.tokens);
+            daemon.cluster = Some(Box::new(cluster));
+        }
         daemon.apply_first(&settings, clients, restore);
         Ok(daemon)
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::control::{ApiError, Caller};
 use crate::event_log::{CompletedCheck, EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{CheckResult, DeadlineStage, Notice, ReplacedBy};
 use crate::outcome::{CallError, ENDLESS, Outcome};
@@ -78,6 +79,7 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
                 ReplacedBy::Reauth => "token value replaced by re-authentication",
                 ReplacedBy::Renewal => "token value replaced by a renewal",
                 ReplacedBy::Source => "token value replaced by the value in its source",
+                ReplacedBy::Replica => "token value replaced by the value of another replica",
             };
             let fields = Fields { by: Some(by.as_str()), ..*names };
             (EventName::TokenReplaced, message.into(), fields)
@@ -289,4 +291,26 @@ pub(crate) fn server(event_log: &mut EventLog, server: &str, notice: &ServerNoti
         ),
     };
     event_log.event(name, &message, fields);
+}
+
+/// Logs a command of a client: that it was accepted, or why not.
+pub(crate) fn operator_action(
+    event_log: &mut EventLog,
+    (token, action): (Option<&str>, &str),
+    caller: Caller,
+    error: Option<&ApiError>,
+) {
+    let uid = Some(caller.uid);
+    let fields = Fields { token, action: Some(action), uid, ..Fields::default() };
+    match error {
+        None => {
+            let message = format!("control command: {action} (uid {})", caller.uid);
+            event_log.event(EventName::ActionRequested, &message, fields);
+        }
+        Some(error) => {
+            let fields = Fields { error: Some(&error.message), ..fields };
+            let message = format!("user {} was refused: {action}", caller.uid);
+            event_log.event(EventName::ActionRefused, &message, fields);
+        }
+    }
 }

@@ -78,9 +78,13 @@ impl EventGroup {
             (EventName::ActionRequested | EventName::ActionRefused | EventName::ValueRead, _) => {
                 Self::Caller
             }
-            (EventName::TokenRecovered | EventName::ServerRecovered, _) | (_, Severity::Error) => {
-                Self::Alarm
-            }
+            (
+                EventName::TokenRecovered
+                | EventName::ServerRecovered
+                | EventName::ClusterRecovered,
+                _,
+            )
+            | (_, Severity::Error) => Self::Alarm,
             (EventName::ConfigWarning, _) => Self::Warning,
             _ => Self::Other,
         }

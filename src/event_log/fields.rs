@@ -101,6 +101,8 @@ fields! {
         pub version: &'a str,
         /// Origin of a new value.
         pub by: &'a str,
+        /// Name of a replica of the cluster.
+        pub replica: &'a str,
         /// Name of the `[notify.NAME]`.
         pub notify: &'a str,
         /// Name of the event that was not delivered.

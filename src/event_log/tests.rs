@@ -129,6 +129,7 @@ fn fields_have_the_documented_names_and_types() {
         uid: Some(1),
         version: Some("0"),
         by: Some("reauth"),
+        replica: Some("keeper-b"),
         notify: Some("app"),
         undelivered_event: Some("token_expired"),
         dropped: Some(9),
@@ -146,7 +147,7 @@ fn fields_have_the_documented_names_and_types() {
         "renews_by": "query", "tokens": 4, "inventory": "i", "tokens_added": 6, "tokens_removed": 7,
         "tokens_changed": 8, "reason": "r", "reauth": "w", "exit_status": -1, "path": "/p",
         "added": "a", "removed": "b", "changed": "c", "needs_restart": "n", "version": "0",
-        "action": "action", "uid": 1, "by": "reauth", "notify": "app",
+        "action": "action", "uid": 1, "by": "reauth", "replica": "keeper-b", "notify": "app",
         "undelivered_event": "token_expired", "dropped": 9, "suppressed": 5,
     });
     assert_eq!(serde_json::from_str::<Value>(&logged).unwrap(), expected);

@@ -26,13 +26,16 @@ impl Transition<'_> {
                 self.token.in_flight = None;
                 if result.replaced && slot == self.token.active {
                     self.adopt_renewed_value();
+                    if self.token.elsewhere {
+                        self.reset_value();
+                    }
                 } else if let Outcome::Unavailable(fault) = &result.outcome
                     && self.must_be_held(fault)
                 {
                     self.hold_renewal();
                 }
             }
-            Some(InFlight::Reauth(_) | InFlight::Persist | InFlight::Revoke) | None => {}
+            Some(InFlight::Reauth { .. } | InFlight::Persist | InFlight::Revoke) | None => {}
         }
     }
 
@@ -43,6 +46,7 @@ impl Transition<'_> {
                 self.reset_value();
             }
         }
+        let is_overdue = self.token.is_taken_over() && !self.token.unrecovered;
         if let Task::Rotate { rejected } = self.token.task {
             return self.not_rotated(result.outcome, rejected);
         }
@@ -75,6 +79,9 @@ impl Transition<'_> {
                 self.token.renew_unanswered |= method == Method::Renew;
                 self.unanswered(fault, Duration::ZERO);
             }
+        }
+        if is_overdue {
+            self.warn_of_overdue_token();
         }
     }
 

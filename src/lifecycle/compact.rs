@@ -18,7 +18,7 @@ pub struct CompactToken {
     kind: CompactValidity,
     /// Eight booleans.
     facts: u8,
-    /// Five values of up to three states each, as base-3 digits.
+    /// Three values of three states each as base-3 digits, then the slot, then the task.
     digits: u8,
     /// The moment from which `due` counts: when the request of the reading was sent, or without a
     /// reading, the start of the retry room. Up to 34 years of uptime.
@@ -40,6 +40,13 @@ pub struct CompactToken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CompactExtra(u64);
 
+/// The tasks of idle tokens. That of a token that another replica asks about follows from its
+/// validity.
+const TASK_WATCH: u8 = 0;
+const TASK_CHECK: u8 = 1;
+const TASK_REAUTH: u8 = 2;
+const TASK_ELSEWHERE: u8 = 3;
+
 /// A [`Validity`] without its reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CompactValidity {
@@ -58,9 +65,10 @@ impl Token {
             return None;
         }
         let task = match self.task {
-            Task::Watch => 0,
-            Task::Check => 1,
-            Task::Reauth => 2,
+            _ if self.elsewhere => TASK_ELSEWHERE,
+            Task::Watch => TASK_WATCH,
+            Task::Check => TASK_CHECK,
+            Task::Reauth => TASK_REAUTH,
             _ => return None,
         };
         let kind = match self.validity {
@@ -83,7 +91,8 @@ impl Token {
             Some(Method::Query) => 1,
             Some(Method::Renew) => 2,
         };
-        let digits = [self.stage as u8, lagging, self.doubts.min(2), self.active as u8, task];
+        let digits = [self.stage as u8, lagging, self.doubts.min(2)];
+        let rest = task * 2 + self.active as u8;
         let facts = [
             reading.by == Method::Renew,
             self.proven,
@@ -98,7 +107,7 @@ impl Token {
         let compact = CompactToken {
             kind,
             facts: facts.iter().rev().fold(0, |bits, fact| bits << 1 | u8::from(*fact)),
-            digits: digits.iter().rev().fold(0, |all, digit| all * 3 + digit),
+            digits: digits.iter().rev().fold(rest, |all, digit| all * 3 + digit),
             origin,
             latency_ms: short::<u16>(reading.received, reading.sent)?.to_le_bytes(),
             remaining_ms: u32::try_from(reading.remaining_ms).ok()?.to_le_bytes(),
@@ -139,11 +148,13 @@ impl CompactToken {
         };
         Token {
             validity,
-            task: match self.digit(4) {
-                0 => Task::Watch,
-                1 => Task::Check,
-                _ => Task::Reauth,
+            task: match self.task() {
+                TASK_CHECK => Task::Check,
+                TASK_REAUTH => Task::Reauth,
+                TASK_ELSEWHERE if validity.may_be_alive() => Task::Check,
+                _ => Task::Watch,
             },
+            elsewhere: self.is_elsewhere(),
             active: self.active_slot(),
             life_ms: u32::from_le_bytes(self.life_ms).into(),
             proven: fact(1),
@@ -173,7 +184,7 @@ impl CompactToken {
 
     /// [`Token::active_slot`] without expanding the token.
     pub fn active_slot(&self) -> Slot {
-        if self.digit(3) == 0 { Slot::A } else { Slot::B }
+        if (self.digits / 27).is_multiple_of(2) { Slot::A } else { Slot::B }
     }
 
     /// Whether the token has no value, without expanding it.
@@ -181,8 +192,17 @@ impl CompactToken {
         self.kind == CompactValidity::Missing
     }
 
+    /// Whether another replica asks about the token, without expanding it.
+    pub fn is_elsewhere(&self) -> bool {
+        self.task() == TASK_ELSEWHERE
+    }
+
     fn digit(&self, place: u32) -> u8 {
         self.digits / 3_u8.pow(place) % 3
+    }
+
+    fn task(&self) -> u8 {
+        self.digits / 54
     }
 
     /// [`Token::summary`] without expanding the token. A paused or failing token is never compact.
@@ -197,9 +217,10 @@ impl CompactToken {
             CompactValidity::Expired => (State::Expired, None),
             CompactValidity::Rejected => (State::Rejected, None),
         };
+        let state = if self.is_elsewhere() { State::Elsewhere } else { state };
         let is_unrenewed = self.digit(2) >= DOUBTS_TO_CONCLUDE;
         let due = || self.origin() + Duration::from_millis(u32::from_le_bytes(self.due_ms).into());
-        let next_check = (self.digit(4) == 1).then(due);
+        let next_check = (self.task() == TASK_CHECK).then(due);
         TokenSummary { state, expiry, is_unrenewed, is_failing: false, next_check }
     }
 

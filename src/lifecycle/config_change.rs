@@ -25,6 +25,9 @@ impl Transition<'_> {
             self.token.pending_request =
                 self.token.pending_request.filter(|wish| *wish != PendingRequest::Reauth);
         }
+        if self.token.elsewhere {
+            return;
+        }
         match self.token.validity {
             Validity::Alive(reading) | Validity::Unverified(reading) => {
                 self.plan_early_reauth(&reading);
@@ -46,7 +49,7 @@ impl Transition<'_> {
     /// what it may still respond, is discarded. A re-auth attempt in flight is kept.
     pub(super) fn server_changed(&mut self) {
         match self.token.in_flight {
-            Some(InFlight::Reauth(_)) => return,
+            Some(InFlight::Reauth { .. }) => return,
             Some(InFlight::Current(_) | InFlight::Revoke) => {
                 self.token.in_flight = Some(InFlight::Discarded(self.token.active));
             }

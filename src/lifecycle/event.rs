@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::reading::Method;
+use super::reauth_budget::ReauthAttempts;
 use super::types::{
     DeadlineStage, OperatorRequest, PersistedLife, ReauthError, ReauthReason, ReplacedBy, Resource,
     Slot,
@@ -51,6 +52,20 @@ pub enum Event {
     ServerRecovered,
     /// The action in flight did not start, or will never complete.
     Cancelled,
+    /// The action in flight did not start: another replica may be spending what it needs until this
+    /// moment. It counts toward nothing.
+    Deferred(Moment),
+    /// What was deferred may start now.
+    Released,
+    /// Whether this replica asks about the token has changed.
+    Asked {
+        /// It does; otherwise another one does.
+        here: bool,
+        /// Checks a restored token at once all the same.
+        spot_check: bool,
+    },
+    /// The attempts that count were counted elsewhere too.
+    AttemptsCounted(ReauthAttempts),
     /// The daemon is shutting down: pending writes start now.
     ShuttingDown,
 }
@@ -100,6 +115,9 @@ pub enum ReauthOutcome {
 pub enum SourceChange {
     /// Another value than the current one, which is in the spare slot.
     NewValue,
+    /// Another value from another replica, which is in the spare slot. The store does not contain
+    /// it yet.
+    FromReplica,
     /// No value; the text says why.
     Lost(Box<str>),
     /// The same value as before it was missing.

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! transition                      dispatches an event, starts actions
-//! check_result  restore           operator_request  config_change
+//! check_result  restore           operator_request  config_change  replicas
 //! source_change  renewal_proof
 //! rotation                        renewals that spend a refresh token
 //! reauth
@@ -35,6 +35,7 @@ mod reading;
 mod reauth;
 mod reauth_budget;
 mod renewal_proof;
+mod replicas;
 mod restore;
 mod rotation;
 mod source_change;

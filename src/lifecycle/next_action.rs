@@ -27,28 +27,32 @@ impl Token {
         if self.in_flight.is_some() {
             return None;
         }
+        let deferred_until = self.deferral.map_or(Moment::default(), |deferral| deferral.until);
+        let checks_from = self.deferral.filter(|deferral| deferral.checks);
+        let checks_from = checks_from.map_or(Moment::default(), |deferral| deferral.until);
         match resource {
             Resource::None => {
                 let pending_write = self.pending_write.filter(|_| self.candidate.is_none());
                 pending_write.map(|pending_write| (pending_write.due, NextAction::Persist))
             }
-            Resource::Reauth if self.paused => None,
-            Resource::Reauth if self.wants_new_value() => {
-                Some((Moment::default(), NextAction::Reauth))
-            }
-            Resource::Reauth if self.task == Task::Reauth => Some((self.due, NextAction::Reauth)),
-            // A candidate may make the attempt unnecessary, and occupies the slot.
-            Resource::Reauth if self.candidate.is_none() => {
-                self.early_reauth_at.map(|early| (early, NextAction::Reauth))
-            }
-            Resource::Reauth => None,
-            Resource::Server if self.pending_request == Some(PendingRequest::Revoke) => {
-                Some((Moment::default(), NextAction::Revoke))
+            Resource::Reauth if self.paused || self.elsewhere => None,
+            Resource::Reauth => {
+                let wanted = if self.wants_new_value() {
+                    Some(Moment::default())
+                } else if self.task == Task::Reauth {
+                    Some(self.due)
+                } else {
+                    // A candidate may make the attempt unnecessary, and occupies the slot.
+                    self.early_reauth_at.filter(|_| self.candidate.is_none())
+                };
+                wanted.map(|at| (at.max(deferred_until), NextAction::Reauth))
             }
             Resource::Server => {
+                let revokes = self.pending_request == Some(PendingRequest::Revoke);
+                let revocation = revokes.then_some((deferred_until, NextAction::Revoke));
                 let current = match self.task {
                     Task::Watch | Task::Reauth => None,
-                    _ if self.paused => None,
+                    _ if self.paused || self.elsewhere => None,
                     _ if self.must_be_written_first() => None,
                     Task::Check
                     | Task::ConfirmRejection { .. }
@@ -57,14 +61,17 @@ impl Token {
                     | Task::TryRenew
                     | Task::ConfirmRenewal
                     | Task::RetryRenew
-                    | Task::Rotate { .. } => Some((self.due, NextAction::CheckCurrent)),
+                    | Task::Rotate { .. } => {
+                        Some((self.due.max(checks_from), NextAction::CheckCurrent))
+                    }
                 };
                 // A candidate that is not persisted is verified even while the token is paused, so
                 // that it is not lost.
                 let judged = !self.paused || self.has_unpersisted_candidate();
                 let candidate = self.candidate.filter(|_| judged);
-                let candidate = candidate.map(|c| (c.due, NextAction::CheckCandidate));
-                [current, candidate].into_iter().flatten().min_by_key(|(due, _)| *due)
+                let candidate =
+                    candidate.map(|c| (c.due.max(checks_from), NextAction::CheckCandidate));
+                [revocation, current, candidate].into_iter().flatten().min_by_key(|(due, _)| *due)
             }
         }
     }

@@ -24,6 +24,11 @@ impl Token {
         now: Moment,
     ) -> Result<(), RequestError> {
         match (request, self.validity) {
+            (OperatorRequest::Check | OperatorRequest::Reauth | OperatorRequest::Revoke, _)
+                if self.elsewhere =>
+            {
+                Err(RequestError::Elsewhere)
+            }
             (OperatorRequest::Check | OperatorRequest::Reauth, _) if self.paused => {
                 Err(RequestError::Paused)
             }
@@ -92,7 +97,7 @@ impl Transition<'_> {
             Some(
                 InFlight::Current(_)
                 | InFlight::Candidate(_)
-                | InFlight::Reauth(_)
+                | InFlight::Reauth { .. }
                 | InFlight::Persist,
             )
             | None => return,

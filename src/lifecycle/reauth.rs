@@ -4,6 +4,7 @@ use super::check_timing::SHORTEST_USEFUL_LIFE;
 use super::context::Transition;
 use super::event::{Notice, ReauthOutcome, ReauthResult};
 use super::reading::Reading;
+use super::reauth_budget::ReauthAttempts;
 use super::token::{Candidate, DOUBTS_TO_CONCLUDE, InFlight, PendingReauth, Task, Validity};
 use super::types::ReauthError;
 use crate::outcome::CallError;
@@ -13,7 +14,7 @@ impl Transition<'_> {
     /// The value is dead or missing: plans an attempt as soon as the budget permits, or watches the
     /// source.
     pub(super) fn schedule_reauth(&mut self) {
-        let Some(policy) = self.context.policy.reauth else {
+        let Some(policy) = self.context.policy.reauth.filter(|_| !self.token.elsewhere) else {
             self.token.task = Task::Watch;
             return;
         };
@@ -28,8 +29,33 @@ impl Transition<'_> {
         }
     }
 
+    /// The attempts that count were counted elsewhere too: the planned attempt follows them.
+    pub(super) fn attempts_counted(&mut self, attempts: ReauthAttempts) {
+        self.token.budget.count(attempts);
+        if let Some(InFlight::Reauth { earlier, .. }) = &mut self.token.in_flight {
+            return earlier.count(attempts);
+        }
+        match self.token.validity {
+            Validity::Alive(reading) | Validity::Unverified(reading) => {
+                if self.token.early_reauth_at.is_some() {
+                    self.plan_early_reauth(&reading);
+                }
+            }
+            Validity::Unknown => {
+                if self.token.early_reauth_at.is_some() {
+                    self.plan_reauth_of_unknown();
+                }
+            }
+            Validity::Missing | Validity::Expired | Validity::Rejected => {
+                if self.token.task == Task::Reauth {
+                    self.schedule_reauth();
+                }
+            }
+        }
+    }
+
     pub(super) fn reauth_finished(&mut self, end: ReauthResult) {
-        let Some(InFlight::Reauth(attempt)) = self.token.in_flight else { return };
+        let Some(InFlight::Reauth { attempt, .. }) = self.token.in_flight else { return };
         self.token.in_flight = None;
         let duration_ms = whole_millis(end.duration);
         // No check runs during an attempt, so an unknown value came from the source since it
@@ -45,7 +71,8 @@ impl Transition<'_> {
                 self.token.held_until = self.token.held_until.map(|_| self.now);
                 let obtained = Some((PendingReauth { attempt, duration_ms }, stored));
                 self.token.candidate = Some(Candidate::new(self.now, obtained));
-                if !self.token.may_be_alive() {
+                // The value is verified by the replica that obtained it.
+                if !self.token.may_be_alive() && !self.token.elsewhere {
                     self.promote_candidate();
                 }
             }

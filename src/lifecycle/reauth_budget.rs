@@ -152,10 +152,19 @@ impl ReauthBudget {
         }
     }
 
-    /// The budget that an earlier run persisted.
-    pub(super) const fn restored(attempts: ReauthAttempts) -> Self {
+    /// Counts what an earlier run persisted, or what all replicas have counted together.
+    pub(super) const fn count(&mut self, attempts: ReauthAttempts) {
         let ReauthAttempts { window_end, counted, in_a_row } = attempts;
-        Self { window_end, counted, in_a_row, ..Self::new() }
+        (self.window_end, self.counted, self.in_a_row) = (window_end, counted, in_a_row);
+    }
+
+    /// Forgets a window that has ended by `now`, whatever the newest value comes to. Returns whether
+    /// nothing counts any more.
+    pub(super) fn forget_window(&mut self, now: Moment) -> bool {
+        if now >= self.window_end {
+            *self = Self::new();
+        }
+        *self == Self::new()
     }
 
     /// The newest value was replaced: it can no longer survive its probation.

@@ -24,7 +24,7 @@ impl Token {
 
     /// Whether everything known about the current value comes from an earlier run.
     pub const fn is_restored(&self) -> bool {
-        self.restored
+        self.restored && !self.is_taken_over()
     }
 
     /// Checks a restored token at `now`, because persisted lives are unreliable. A token that was
@@ -57,7 +57,8 @@ impl Transition<'_> {
     pub(super) fn restored(&mut self, persisted: PersistedLife, spot_check: bool) {
         let first = self.token.validity == Validity::Missing && self.token.in_flight.is_none();
         self.new_value_in_source();
-        if !first || persisted.expiry <= self.now {
+        let is_current = self.token.candidate.is_none();
+        if !first || !is_current || persisted.expiry <= self.now {
             return;
         }
         if !persisted.this_boot {

@@ -8,18 +8,19 @@ impl Transition<'_> {
     pub(super) fn source_changed(&mut self, change: SourceChange) {
         match change {
             SourceChange::NewValue => {
-                self.token.source_lost = false;
                 self.new_value_in_source();
+                self.token.source_lost = false;
             }
             SourceChange::Reappeared => self.token.source_lost = false,
             SourceChange::Reverted => {
                 self.token.source_lost = false;
-                if self.token.candidate.is_some_and(|candidate| candidate.obtained.is_none()) {
+                if self.token.candidate.is_some_and(|candidate| candidate.is_from_source()) {
                     self.discard_candidate_check();
                     self.token.candidate = None;
                 }
             }
             SourceChange::NewRefreshToken => self.new_refresh_token(),
+            SourceChange::FromReplica => self.new_value_from_replica(),
             SourceChange::Lost(error) => self.source_lost(error),
         }
     }
@@ -27,6 +28,13 @@ impl Transition<'_> {
     pub(super) fn new_value_in_source(&mut self) {
         self.discard_candidate_check();
         match self.token.validity {
+            // Another replica asks, and may know a better value: this one is verified first.
+            Validity::Expired | Validity::Rejected if self.token.elsewhere => {
+                self.token.candidate = Some(Candidate::new(self.now, None));
+            }
+            Validity::Missing if self.token.elsewhere && self.token.source_lost => {
+                self.token.candidate = Some(Candidate::new(self.now, None));
+            }
             Validity::Missing | Validity::Expired | Validity::Rejected => {
                 self.discard_rotation();
                 self.promote_candidate();
@@ -43,6 +51,11 @@ impl Transition<'_> {
 
     fn source_lost(&mut self, error: Box<str>) {
         let in_use = self.token.may_be_alive();
+        if self.token.elsewhere {
+            // Reported once this replica asks.
+            self.token.source_lost |= self.token.validity == Validity::Missing;
+            return;
+        }
         if self.may_rotate() {
             return;
         }

@@ -22,19 +22,22 @@ pub enum State {
     Retrying,
     /// Paused by an operator.
     Paused,
+    /// Another replica asks about the token.
+    Elsewhere,
     /// The last response confirmed the token, and its expiry is in the future.
     Alive,
 }
 
 impl State {
     /// All states, worst first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Missing,
         Self::Rejected,
         Self::Expired,
         Self::Unverified,
         Self::Retrying,
         Self::Paused,
+        Self::Elsewhere,
         Self::Alive,
     ];
 
@@ -47,6 +50,7 @@ impl State {
             Self::Unverified => "unverified",
             Self::Retrying => "retrying",
             Self::Paused => "paused",
+            Self::Elsewhere => "elsewhere",
             Self::Alive => "alive",
         }
     }
@@ -89,6 +93,7 @@ impl Token {
     pub fn state(&self) -> State {
         match self.validity {
             _ if self.paused => State::Paused,
+            _ if self.elsewhere => State::Elsewhere,
             Validity::Alive(_) if self.is_failing() => State::Retrying,
             Validity::Alive(_) => State::Alive,
             Validity::Unknown | Validity::Unverified(_) => State::Unverified,

@@ -2,6 +2,7 @@
 
 mod check_result;
 mod compact;
+mod deferral;
 mod early;
 mod endings;
 mod held_renewal;
@@ -14,6 +15,7 @@ mod renewal;
 mod renewal_lost;
 mod renewal_scale;
 mod renewal_trouble;
+mod replicas;
 mod restore;
 mod rotation;
 mod server;

@@ -53,7 +53,8 @@ pub struct Token {
     /// The server reports the life before a renewal by this call, and the last reading showed a
     /// full life: the next one by this call cannot show growth.
     pub(super) lagging: Option<Method>,
-    /// Everything known about the current value comes from an earlier run.
+    /// Everything known about the current value comes from an earlier run, or from before another
+    /// replica asked about it: the next reading is compared with none.
     pub(super) restored: bool,
     /// An error was reported, and the token has not been alive since.
     pub(super) unrecovered: bool,
@@ -61,8 +62,8 @@ pub struct Token {
     pub(super) unrenewable: bool,
     /// The server refused the renewing call; the next check is a query.
     pub(super) renew_refused: bool,
-    /// A renewing call had no response, and no proof has been concluded since. It may have renewed
-    /// the token, so growth proves nothing about queries.
+    /// A renewing call had no response, or another replica has asked, and no proof has been
+    /// concluded since. That may have renewed the token, so growth proves nothing about queries.
     pub(super) renew_unanswered: bool,
     /// A renewal may have spent the refresh token without a response, or there was none that the
     /// server accepts: the next renewal starts at this moment at the earliest, and a login replaces
@@ -74,6 +75,10 @@ pub struct Token {
     pub(super) source_lost: bool,
     /// An operator paused the token.
     pub(super) paused: bool,
+    /// Another replica asks about the token.
+    pub(super) elsewhere: bool,
+    /// What spends something is deferred, because another replica may be spending it.
+    pub(super) deferral: Option<Deferral>,
     /// What an operator requested and has not started yet.
     pub(super) pending_request: Option<PendingRequest>,
     /// It was reported that no re-auth attempt is left, and none has started since.
@@ -135,8 +140,15 @@ pub(super) enum InFlight {
     Candidate(Method),
     /// A check of the value in this slot, whose result is discarded.
     Discarded(Slot),
-    /// A re-auth attempt, by number.
-    Reauth(u32),
+    /// A re-auth attempt.
+    Reauth {
+        /// Its number.
+        attempt: u32,
+        /// An operator requested it.
+        requested: bool,
+        /// The budget without it.
+        earlier: ReauthBudget,
+    },
     /// A write of the current value.
     Persist,
     /// A revocation of the current value.
@@ -157,6 +169,16 @@ pub(super) struct Candidate {
     pub(super) suspected: bool,
     /// If it came from re-auth: the attempt, and whether the store already contains the value.
     pub(super) obtained: Option<(PendingReauth, bool)>,
+    /// It came from another replica, and the store does not contain it.
+    pub(super) from_replica: bool,
+}
+
+/// Actions that spend something start at `until` at the earliest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Deferral {
+    pub(super) until: Moment,
+    /// So do checks: they spend a refresh token.
+    pub(super) checks: bool,
 }
 
 /// The current value is not persisted yet.
@@ -182,10 +204,22 @@ pub(super) enum PendingRequest {
     Revoke,
 }
 
+impl Validity {
+    /// Whether there is a value that may be alive.
+    pub(super) const fn may_be_alive(self) -> bool {
+        matches!(self, Self::Unknown | Self::Alive(_) | Self::Unverified(_))
+    }
+}
+
 impl Candidate {
+    /// Whether the token's own source offers it.
+    pub(super) const fn is_from_source(&self) -> bool {
+        self.obtained.is_none() && !self.from_replica
+    }
+
     /// A new candidate.
     pub(super) const fn new(due: Moment, obtained: Option<(PendingReauth, bool)>) -> Self {
-        Self { due, failures: 0, backoff_level: 0, suspected: false, obtained }
+        Self { due, failures: 0, backoff_level: 0, suspected: false, obtained, from_replica: false }
     }
 }
 
@@ -222,6 +256,8 @@ impl Token {
             refresh_replaced: false,
             source_lost: false,
             paused: false,
+            elsewhere: false,
+            deferral: None,
             pending_request: None,
             exhaustion_reported: false,
         }
@@ -258,7 +294,7 @@ impl Token {
 
     /// Whether a re-auth attempt is in flight.
     pub const fn is_reauthenticating(&self) -> bool {
-        matches!(self.in_flight, Some(InFlight::Reauth(_)))
+        matches!(self.in_flight, Some(InFlight::Reauth { .. }))
     }
 
     /// Whether a value from re-auth is neither verified nor persisted.
@@ -299,14 +335,14 @@ impl Token {
 
     /// Whether there is a value that may be alive.
     pub(super) const fn may_be_alive(&self) -> bool {
-        matches!(self.validity, Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_))
+        self.validity.may_be_alive()
     }
 
     /// The connection for the next check of the current value. A fresh one after an inconclusive
     /// check, for the second query after a 401, and past the expiry, because the pooled connections
     /// may be the cause.
     pub(super) fn current_connection(&self, now: Moment) -> Connection {
-        let is_overdue = self.expiry().is_some_and(|expiry| expiry <= now);
+        let is_overdue = !self.is_taken_over() && self.expiry().is_some_and(|expiry| expiry <= now);
         if self.failures > 0 || is_overdue { Connection::Fresh } else { Connection::Pooled }
     }
 
@@ -339,11 +375,6 @@ impl Token {
         (attempts.counted > 0).then_some(attempts)
     }
 
-    /// Restores the attempts of an earlier run.
-    pub fn restore_attempts(&mut self, attempts: ReauthAttempts) {
-        self.budget = ReauthBudget::restored(attempts);
-    }
-
     /// Starts planned retries at `now`. Not a write: a response of the server says nothing about
     /// the disk.
     pub(super) fn expedite_retries(&mut self, now: Moment) {
@@ -366,8 +397,8 @@ impl Token {
     /// When the next deadline warning is due.
     pub fn next_deadline_warning(&self) -> Option<Moment> {
         let Validity::Alive(reading) = self.validity else { return None };
-        // The operator who paused the token knows that it expires.
-        if self.paused {
+        // The operator who paused the token knows that it expires; another replica warns of its own.
+        if self.paused || self.elsewhere {
             return None;
         }
         Some(match (self.room(&reading), self.stage) {

@@ -1,13 +1,13 @@
 //! The transition function, and the start of actions.
 
-use super::backoff::PAUSE_AFTER_CANCELLATION;
+use super::backoff::{PAUSE_AFTER_CANCELLATION, SHORTEST_RETRY};
 use super::check_timing::effective_timeout;
 use super::context::{Context, Transition};
 use super::event::{Action, Event, Notice};
 use super::next_action::NextAction;
 use super::policy::Renewal;
 use super::reading::Method;
-use super::token::{InFlight, PendingRequest, Task, Token, Validity};
+use super::token::{Deferral, InFlight, PendingRequest, Task, Token, Validity};
 use super::types::{DeadlineStage, ReauthReason, Resource, Slot};
 use crate::outcome::Connection;
 use crate::time::Moment;
@@ -108,7 +108,23 @@ pub fn transition(
             None
         }
         Event::Cancelled => {
-            transition.cancelled();
+            transition.cancelled(now + PAUSE_AFTER_CANCELLATION);
+            None
+        }
+        Event::Deferred(until) => {
+            transition.deferred(until);
+            None
+        }
+        Event::Released => {
+            transition.token.deferral = None;
+            None
+        }
+        Event::Asked { here, spot_check } => {
+            transition.asked(here, spot_check);
+            None
+        }
+        Event::AttemptsCounted(attempts) => {
+            transition.attempts_counted(attempts);
             None
         }
         Event::ShuttingDown => {
@@ -116,13 +132,14 @@ pub fn transition(
             None
         }
     };
+    transition.rest_elsewhere();
     (transition.token, action)
 }
 
 impl Transition<'_> {
     /// Emits the warnings that are due because time has passed.
     fn emit_deadline_warnings(&mut self) {
-        if self.token.paused {
+        if self.token.paused || self.token.elsewhere {
             return;
         }
         let Validity::Alive(reading) = self.token.validity else { return };
@@ -142,7 +159,7 @@ impl Transition<'_> {
     /// The server asked for a pause: warns at once if the token expires before its end.
     fn throttled(&mut self, until: Moment) {
         let Validity::Alive(reading) = self.token.validity else { return };
-        if self.token.paused {
+        if self.token.paused || self.token.elsewhere {
             return;
         }
         let expiry = reading.expiry();
@@ -160,6 +177,7 @@ impl Transition<'_> {
         if due > self.now {
             return None;
         }
+        self.token.deferral = self.token.deferral.filter(|deferral| deferral.until > self.now);
         match next_action {
             NextAction::Persist => {
                 self.token.in_flight = Some(InFlight::Persist);
@@ -198,8 +216,9 @@ impl Transition<'_> {
             }
             Validity::Expired => ReauthReason::Expired,
         };
+        let (requested, earlier) = (reason == ReauthReason::Requested, self.token.budget);
         let attempt = self.token.budget.start_attempt(&reauth, self.now);
-        self.token.in_flight = Some(InFlight::Reauth(attempt));
+        self.token.in_flight = Some(InFlight::Reauth { attempt, requested, earlier });
         self.token.exhaustion_reported = false;
         self.token.early_reauth_at = None;
         self.notify(Notice::ReauthStarted { reason, attempt });
@@ -220,9 +239,34 @@ impl Transition<'_> {
         Action::Check { method, slot, timeout, connection }
     }
 
-    /// The action in flight did not start, or will never complete: it is due again shortly.
-    fn cancelled(&mut self) {
-        let retry = self.now + PAUSE_AFTER_CANCELLATION;
+    /// The action in flight did not start: another replica may be spending what it needs until
+    /// `until`. A request of an operator is kept.
+    fn deferred(&mut self, until: Moment) {
+        let Some(in_flight) = self.token.in_flight else { return };
+        let checks = matches!(in_flight, InFlight::Current(_) | InFlight::Candidate(_));
+        let spends = match in_flight {
+            InFlight::Current(_) | InFlight::Candidate(_) => true,
+            InFlight::Reauth { requested, .. } => {
+                if requested && !self.token.paused {
+                    self.token.pending_request = Some(PendingRequest::Reauth);
+                }
+                true
+            }
+            InFlight::Revoke => {
+                self.token.pending_request = Some(PendingRequest::Revoke);
+                true
+            }
+            InFlight::Discarded(_) | InFlight::Persist => false,
+        };
+        self.cancelled(self.now);
+        if spends {
+            let until = until.max(self.now + SHORTEST_RETRY);
+            self.token.deferral = Some(Deferral { until, checks });
+        }
+    }
+
+    /// The action in flight did not start, or will never complete: it is due again at `retry`.
+    fn cancelled(&mut self, retry: Moment) {
         match self.token.in_flight.take() {
             Some(InFlight::Current(_)) => self.token.due = self.token.due.max(retry),
             Some(InFlight::Candidate(_)) => {
@@ -235,8 +279,8 @@ impl Transition<'_> {
                     pending_write.due = pending_write.due.max(retry);
                 }
             }
-            Some(InFlight::Reauth(_)) => {
-                self.token.budget.refund();
+            Some(InFlight::Reauth { earlier, .. }) => {
+                self.token.budget = earlier;
                 match self.token.validity {
                     Validity::Alive(reading) | Validity::Unverified(reading) => {
                         self.plan_early_reauth(&reading);

@@ -78,6 +78,9 @@ pub enum RequestError {
     /// The token is paused.
     #[error("the token is paused; resume it first")]
     Paused,
+    /// Another replica asks about the token.
+    #[error("another replica asks about the token")]
+    Elsewhere,
     /// The token has no `reauth` method.
     #[error("the token has no `reauth` in the configuration")]
     NoReauth,
@@ -170,6 +173,8 @@ pub enum ReplacedBy {
     Renewal,
     /// The token's source.
     Source,
+    /// Another replica.
+    Replica,
 }
 
 impl ReplacedBy {
@@ -179,6 +184,7 @@ impl ReplacedBy {
             Self::Reauth => "reauth",
             Self::Renewal => "renewal",
             Self::Source => "source",
+            Self::Replica => "replica",
         }
     }
 }

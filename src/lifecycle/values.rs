@@ -18,8 +18,10 @@ impl Transition<'_> {
         self.token.pending_reauth = None;
         let candidate = self.token.candidate.take();
         let obtained = candidate.and_then(|candidate| candidate.obtained);
+        let from_replica = candidate.is_some_and(|candidate| candidate.from_replica);
         let is_first = self.token.validity == Validity::Missing && !self.token.unrecovered;
         match obtained {
+            _ if from_replica => self.notify(Notice::Replaced(ReplacedBy::Replica)),
             Some(_) => self.notify(Notice::Replaced(ReplacedBy::Reauth)),
             None if is_first => {}
             None => self.notify(Notice::Replaced(ReplacedBy::Source)),
@@ -29,6 +31,9 @@ impl Transition<'_> {
             if !stored {
                 self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
             }
+        }
+        if from_replica {
+            self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
         }
         self.reset_value();
         // After an inconclusive check the retry uses a fresh connection, also for the promoted
@@ -78,6 +83,7 @@ impl Transition<'_> {
         self.token.renew_unanswered = false;
         self.token.early_reauth_at = None;
         self.token.pending_request = None;
+        self.token.deferral = None;
     }
 
     /// Plans the regular check that follows a reading.
@@ -94,10 +100,11 @@ impl Transition<'_> {
     }
 
     pub(super) fn persist_finished(&mut self, result: Result<(), Box<str>>) {
-        if self.token.in_flight != Some(InFlight::Persist) {
-            return;
+        match self.token.in_flight {
+            Some(InFlight::Persist) => self.token.in_flight = None,
+            Some(InFlight::Discarded(_)) => return self.token.in_flight = None,
+            Some(_) | None => return,
         }
-        self.token.in_flight = None;
         let Some(pending_write) = self.token.pending_write.take() else { return };
         if let Err(error) = result {
             let failures = pending_write.failures.saturating_add(1);

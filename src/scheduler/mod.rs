@@ -8,7 +8,7 @@
 //! From top to bottom; a file calls only files below it:
 //!
 //! ```text
-//! completions  operator_requests  restore
+//! completions  operator_requests  restore  replicas
 //! server_health                     an outage, a recovery, a pause of a server
 //! admission                         starts what is due, most urgent first
 //! transitions                       applies an event to one token, queues it
@@ -28,6 +28,7 @@ mod operator_requests;
 mod rate_limiter;
 mod read_model;
 mod reauth_limiter;
+mod replicas;
 mod restore;
 mod server_gate;
 mod server_health;
@@ -58,7 +59,7 @@ use self::spot_checks::SpotChecks;
 use self::timer_queue::TimerQueue;
 use self::token_table::TokenTable;
 use self::types::Permit;
-use crate::lifecycle::{Event, Method, Notice, ReauthAttempts, Token};
+use crate::lifecycle::{Event, Method, Notice, Token};
 use crate::time::Moment;
 
 #[derive(Debug)]
@@ -246,14 +247,6 @@ impl Scheduler {
     /// Restores the failures of a method that an earlier run has counted.
     pub fn restore_reauth_failures(&mut self, reauth: ReauthId, failures: ReauthFailures) {
         self.reauths[reauth.index()].restore(failures);
-    }
-
-    /// Restores the re-auth attempts of a token that an earlier run has counted.
-    pub fn restore_reauth_attempts(&mut self, id: TokenId, attempts: ReauthAttempts) {
-        if let Some((active, _)) = self.table.activate(id.0) {
-            active.token.restore_attempts(attempts);
-            self.table.compact(id.0);
-        }
     }
 
     /// Reserves memory for `more` tokens at once, so that the table is not copied while it grows.

@@ -5,7 +5,7 @@
 
 use super::Scheduler;
 use super::types::{ServerId, TokenId};
-use crate::lifecycle::{Event, Method, PersistedLife};
+use crate::lifecycle::{Event, Method, PersistedLife, ReauthAttempts};
 use crate::time::Moment;
 
 impl Scheduler {
@@ -17,11 +17,18 @@ impl Scheduler {
         let Some(spec) = self.table.spec(id.0) else { return };
         let spot_checks = &mut self.servers[spec.server.index()].spot_checks;
         // A refresh token is not spent for a test.
-        let testable = persisted.this_boot && !spec.policy.rotates;
+        let testable = persisted.this_boot && !spec.policy.rotates && self.table.is_asked(id.0);
         let spot_check = testable && spot_checks.start(&mut self.chance);
         self.apply_event(id, Event::Restored { persisted, spot_check }, now);
         self.requeue(id, now);
         self.wake(now);
+    }
+
+    /// Sets the re-auth attempts of a token that count, which an earlier run or other replicas have
+    /// counted too. A planned attempt follows them.
+    pub fn restore_reauth_attempts(&mut self, id: TokenId, attempts: ReauthAttempts, now: Moment) {
+        self.apply_event(id, Event::AttemptsCounted(attempts), now);
+        self.requeue(id, now);
     }
 
     /// Restores which call an earlier run found to renew tokens on a server.

@@ -6,6 +6,7 @@
 mod changes;
 mod memory;
 mod reauth;
+mod replicas;
 mod rotation;
 mod server_health;
 

@@ -151,6 +151,15 @@ impl TokenTable {
         }
     }
 
+    /// Whether this replica asks about the token.
+    pub(super) fn is_asked(&self, id: u32) -> bool {
+        match self.row(id) {
+            TokenRow::Free => true,
+            TokenRow::Idle(idle) => !idle.token().is_elsewhere(),
+            TokenRow::Active(index) => self.active[index as usize].token.is_asked(),
+        }
+    }
+
     /// Summary and spec of a token. For an idle token, only its row is read.
     pub(super) fn summary(&self, id: u32) -> Option<(TokenSummary, &TokenSpec)> {
         let (summary, spec) = match self.rows.get(id as usize)? {

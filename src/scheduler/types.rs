@@ -144,7 +144,8 @@ impl StateCounts {
         self.0[state as usize]
     }
 
-    /// Number of tokens that are being checked: all but dead, missing and paused ones.
+    /// Number of tokens that are being checked: all but dead, missing and paused ones, and those
+    /// that another replica asks about.
     pub const fn asked(&self) -> usize {
         self.of(State::Alive) + self.of(State::Retrying) + self.of(State::Unverified)
     }

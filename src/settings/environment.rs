@@ -158,7 +158,9 @@ fn meant(name: &str) -> Option<String> {
         Shape::Value(_) => (name == field.name).then(|| vec![field.name.to_owned()]),
         Shape::Table(keys) => {
             let key = name.strip_prefix(field.name)?.strip_prefix('_')?;
-            Some(vec![field.name.to_owned(), find_value(keys, key)?.0])
+            let mut parts = vec![field.name.to_owned()];
+            parts.extend(table_parts(keys, key)?);
+            Some(parts)
         }
         Shape::Named(keys) => {
             let rest = name.strip_prefix(field.name)?.strip_prefix('_')?;
@@ -169,6 +171,20 @@ fn meant(name: &str) -> Option<String> {
         Shape::Parameters | Shape::Profiles => None,
     })?;
     Some(format!("{PREFIX}{}", parts.join(SEPARATOR).to_uppercase()))
+}
+
+/// Splits `key` or `child_key`.
+fn table_parts(keys: &'static [Field], text: &str) -> Option<Vec<String>> {
+    if let Some((key, _)) = find_value(keys, text) {
+        return Some(vec![key]);
+    }
+    keys.iter().find_map(|child| match child.shape {
+        Shape::Table(inner) => {
+            let key = text.strip_prefix(child.name)?.strip_prefix('_')?;
+            Some(vec![child.name.to_owned(), find_value(inner, key)?.0])
+        }
+        _ => None,
+    })
 }
 
 /// Splits `NAME_key` or `NAME_schedule_key`.
@@ -294,6 +310,17 @@ impl Names<'_> {
             (Shape::Table(keys), [key]) => find_value(keys, key)
                 .map(|(key, kind)| Target { path: vec![field.name.to_owned(), key], kind })
                 .map_or_else(|| unknown(field.name, key, keys), Ok),
+            (Shape::Table(keys), [child, key]) => {
+                let Some(Field { name: child, shape: Shape::Table(inner) }) =
+                    schema::find(keys, child)
+                else {
+                    return unknown(field.name, child, keys);
+                };
+                let path = |key| vec![field.name.to_owned(), (*child).to_owned(), key];
+                find_value(inner, key)
+                    .map(|(key, kind)| Target { path: path(key), kind })
+                    .map_or_else(|| unknown(&join(field.name, child), key, inner), Ok)
+            }
             (Shape::Named(keys), rest @ [_, _, ..]) => self.resolve_named(field.name, keys, rest),
             (Shape::Profiles, _) => Err(Unknown::Profile),
             _ => unknown("", &parts.join("."), ROOT),

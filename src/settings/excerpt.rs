@@ -210,7 +210,8 @@ fn shown_value(name: &str, value: &str) -> String {
             | Kind::Credential
             | Kind::Variable
             | Kind::ShellVariable
-            | Kind::Group => true,
+            | Kind::Group
+            | Kind::KeyPrefix => true,
             kind => kind.may_be_shown() && is_short,
         }),
     };

@@ -118,6 +118,10 @@ pub enum WarningKind {
     NeverDelivered,
     /// A server whose API reports no life of a token, so that renewal cannot be proven.
     AssumedLife,
+    /// A token may die before another replica takes it over.
+    ShortLife,
+    /// An endpoint of etcd without a port.
+    EndpointPort,
     /// An environment variable with a name similar to an override.
     IgnoredVariable,
 }

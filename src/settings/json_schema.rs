@@ -160,6 +160,14 @@ fn value(kind: Kind) -> Map<String, Value> {
         Kind::Group => text(r"^[^\s:]+$"),
         Kind::Filter => text(r"\S"),
         Kind::Url => text(r"^[hH][tT][tT][pP][sS]?:[^\s?#]+$"),
+        Kind::Endpoints => {
+            let mut urls = object(texts(text(r"^[hH][tT][tT][pP][sS]?:[^\s?#]+$")));
+            urls.insert("minItems".to_owned(), json!(1));
+            Value::Object(urls)
+        }
+        Kind::ReplicaName => text("^[A-Za-z0-9._-]{1,64}$"),
+        Kind::KeyPrefix => text("^/[A-Za-z0-9._/-]+$"),
+        Kind::UserName => text("."),
         Kind::Address => text(":[0-9]{1,5}$"),
         Kind::Command => {
             let mut command = object(texts(json!({ "type": "string" })));
@@ -207,8 +215,11 @@ struct Comment {
 /// The comment on `path`. Schedules are explained once for all tables that may contain one. A key
 /// of a call is explained for one of the calls, or for the profile.
 fn comment<'a>(path: &str, comments: &'a Comments) -> Option<&'a Comment> {
-    if let Some((token, _)) = path.split_once(".refresh.") {
-        return comments.get(&format!("{token}.refresh"));
+    // The keys of a source are explained with the key that has one.
+    if let Some((key, "file" | "credential" | "env")) = path.rsplit_once('.')
+        && let Some(comment) = comments.get(key).filter(|comment| comment.example.is_some())
+    {
+        return Some(comment);
     }
     let schedule = path.find(".schedule").map(|at| path[at + 1..].to_owned());
     let key = path.strip_prefix("profile.").map(|rest| rest.split_once('.').unwrap_or(("", rest)));

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use url::Url;
+
 use crate::lifecycle::Schedule;
 
 use super::model::{
-    EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Notify, NotifyTarget, Parameter,
-    Reauth, ReauthMethod, Server, Settings, Source, Token,
+    Cluster, EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Notify, NotifyTarget,
+    Parameter, Reauth, ReauthMethod, Server, Settings, Source, Token,
 };
 use super::raw::{
-    Raw, RawControl, RawLog, RawNotify, RawParameter, RawReauth, RawSchedule, RawServer, RawSource,
-    RawToken,
+    Raw, RawCluster, RawControl, RawLog, RawNotify, RawParameter, RawReauth, RawSchedule,
+    RawServer, RawSource, RawToken,
 };
 use super::schema::{LOG_FORMATS, RENEWALS};
 use super::suggestions::is_secret_parameter;
@@ -52,6 +54,7 @@ pub fn print(settings: &Settings) -> String {
             listen_hosts: Some(settings.control.listen_hosts.clone()),
         },
         schedule: raw_schedule(&general, None),
+        cluster: settings.cluster.as_ref().map(raw_cluster),
         server: servers.collect(),
         reauth: reauths.collect(),
         token: tokens.collect(),
@@ -78,18 +81,46 @@ pub fn mask_parameters(settings: &mut Settings) {
     }
 }
 
-fn raw_server(server: &Server) -> RawServer {
-    let source = |source: Option<&KeySource>| match source {
+/// The two keys that can name the source of a secret: a file and a credential.
+fn key_source(source: Option<&KeySource>) -> (Option<String>, Option<String>) {
+    match source {
         None => (None, None),
         Some(KeySource::File(file)) => (Some(text(file)), None),
         Some(KeySource::Credential(name)) => (None, Some(name.clone())),
+    }
+}
+
+fn raw_cluster(cluster: &Cluster) -> RawCluster {
+    let source = |source: &KeySource| {
+        let (file, credential) = key_source(Some(source));
+        RawSource { file, credential, env: None }
     };
+    let file = |source: Option<&KeySource>| key_source(source).0;
+    let certificate = cluster.client_certificate.as_ref();
+    let endpoint = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
+    RawCluster {
+        etcd: Some(cluster.etcd.iter().map(endpoint).collect()),
+        allow_http: cluster.etcd.iter().any(is_plain_http).then_some(true),
+        name: Some(cluster.name.clone()),
+        prefix: Some(cluster.prefix.clone()),
+        user: cluster.user.as_ref().map(|(user, _)| user.clone()),
+        failover: Some(show(cluster.failover)),
+        ca_file: cluster.ca_file.as_deref().map(text),
+        client_cert_file: file(certificate.map(|pair| &pair.cert)),
+        client_key_file: file(certificate.map(|pair| &pair.key)),
+        password: cluster.user.as_ref().map(|(_, password)| source(password)),
+        key: Some(source(&cluster.key)),
+        old_key: cluster.old_key.as_ref().map(source),
+    }
+}
+
+fn raw_server(server: &Server) -> RawServer {
     let certificate = server.client_certificate.as_ref();
     let (client_cert_file, client_cert_credential) =
-        source(certificate.map(|certificate| &certificate.cert));
+        key_source(certificate.map(|certificate| &certificate.cert));
     let (client_key_file, client_key_credential) =
-        source(certificate.map(|certificate| &certificate.key));
-    let (proxy_credentials_file, proxy_credential) = source(server.proxy_credentials.as_ref());
+        key_source(certificate.map(|certificate| &certificate.key));
+    let (proxy_credentials_file, proxy_credential) = key_source(server.proxy_credentials.as_ref());
     RawServer {
         url: Some(server.url.to_string()),
         allow_http: is_plain_http(&server.url).then_some(true),

@@ -16,6 +16,7 @@ pub(super) struct Raw {
     pub(super) log: RawLog,
     pub(super) control: RawControl,
     pub(super) schedule: RawSchedule,
+    pub(super) cluster: Option<RawCluster>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) server: BTreeMap<String, RawServer>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -45,6 +46,23 @@ pub(super) struct RawControl {
     pub(super) listen: Option<String>,
     pub(super) listen_names: Option<bool>,
     pub(super) listen_hosts: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCluster {
+    pub(super) etcd: Option<Vec<String>>,
+    pub(super) allow_http: Option<bool>,
+    pub(super) name: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) failover: Option<String>,
+    pub(super) ca_file: Option<String>,
+    pub(super) client_cert_file: Option<String>,
+    pub(super) client_key_file: Option<String>,
+    pub(super) password: Option<RawSource>,
+    pub(super) key: Option<RawSource>,
+    pub(super) old_key: Option<RawSource>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

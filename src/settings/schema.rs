@@ -55,6 +55,14 @@ pub(super) enum Kind {
     Filter,
     /// An http or https URL without credentials or query.
     Url,
+    /// http or https URLs without credentials, path or query.
+    Endpoints,
+    /// The name of a replica.
+    ReplicaName,
+    /// A prefix of keys in etcd.
+    KeyPrefix,
+    /// The name of a user of a server.
+    UserName,
     /// An IP address with a port.
     Address,
     /// A program and its arguments.
@@ -99,6 +107,10 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 const LONGEST_HOOK: Duration = Duration::from_secs(3_600);
 /// One day: the maximum life of a token in the API.
 const LONGEST_LEAD: Duration = Duration::from_secs(86_400);
+/// A replica sends three beats in this time, and etcd may need one second to elect a leader.
+const SHORTEST_FAILOVER: Duration = Duration::from_secs(3);
+/// A token with a shorter life would die while nobody checks it.
+const LONGEST_FAILOVER: Duration = Duration::from_secs(60);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -138,6 +150,7 @@ pub(super) const ROOT: &[Field] = &[
     Field { name: "log", shape: Shape::Table(LOG) },
     Field { name: "control", shape: Shape::Table(CONTROL) },
     Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
+    Field { name: "cluster", shape: Shape::Table(CLUSTER) },
     Field { name: "server", shape: Shape::Named(SERVER) },
     Field { name: "reauth", shape: Shape::Named(REAUTH) },
     Field { name: "token", shape: Shape::Named(TOKEN) },
@@ -155,6 +168,24 @@ const CONTROL: &[Field] = &[
     value("listen_names", Kind::Boolean),
     value("listen_hosts", Kind::Hosts),
 ];
+
+const CLUSTER: &[Field] = &[
+    value("etcd", Kind::Endpoints),
+    value("allow_http", Kind::Boolean),
+    value("name", Kind::ReplicaName),
+    value("prefix", Kind::KeyPrefix),
+    value("failover", Kind::Duration(SHORTEST_FAILOVER, LONGEST_FAILOVER)),
+    value("user", Kind::UserName),
+    Field { name: "password", shape: Shape::Table(SECRET_SOURCE) },
+    value("ca_file", Kind::Path),
+    value("client_cert_file", Kind::Path),
+    value("client_key_file", Kind::Path),
+    Field { name: "key", shape: Shape::Table(SECRET_SOURCE) },
+    Field { name: "old_key", shape: Shape::Table(SECRET_SOURCE) },
+];
+
+/// The source of a secret of the daemon itself.
+const SECRET_SOURCE: &[Field] = &[value("file", Kind::Path), value("credential", Kind::Credential)];
 
 const SCHEDULE: &[Field] = &[
     value("check_after", Kind::OpenFraction),
@@ -267,6 +298,11 @@ pub(super) fn find(fields: &'static [Field], name: &str) -> Option<&'static Fiel
     fields.iter().find(|field| field.name == name)
 }
 
+/// Whether a table with these keys names the source of a value.
+pub(super) fn is_source(fields: &[Field]) -> bool {
+    fields.first().is_some_and(|field| field.name == "file")
+}
+
 /// The tables that have the key `name`, in TOML notation: `[schedule]`, `[server.NAME]`.
 pub(super) fn tables_with_key(name: &str) -> Vec<String> {
     let mut homes = Vec::new();
@@ -338,6 +374,7 @@ impl Kind {
                 | Self::MaintenanceWindows
                 | Self::Readers
                 | Self::Events
+                | Self::Endpoints
                 | Self::TokenPatterns
                 | Self::Fraction
                 | Self::OpenFraction
@@ -358,6 +395,8 @@ impl Kind {
                 | Self::ShellVariable
                 | Self::Group
                 | Self::Url
+                | Self::Endpoints
+                | Self::UserName
                 | Self::Command
                 | Self::Parameter
         )

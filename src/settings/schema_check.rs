@@ -218,7 +218,7 @@ impl SchemaCheck<'_> {
     ) -> Option<Value> {
         self.positions.record_table(path, position);
         let Some(table) = value.as_table() else {
-            let (message, remedy) = suggestions::expected_table(path);
+            let (message, remedy) = suggestions::expected_table(path, keys);
             self.collector.error(position, ConfigErrorKind::WrongType, message, remedy);
             return None;
         };

@@ -27,9 +27,15 @@ pub(super) fn invalid_value(message: impl Into<String>, remedy: impl Into<String
 pub(super) fn expected(kind: Kind) -> String {
     match kind {
         Kind::Path | Kind::AbsolutePath | Kind::SocketPath => "a path in quotes".to_owned(),
-        Kind::Reference | Kind::Credential | Kind::Variable | Kind::ShellVariable | Kind::Group => {
-            "a name in quotes".to_owned()
-        }
+        Kind::Reference
+        | Kind::Credential
+        | Kind::Variable
+        | Kind::ShellVariable
+        | Kind::Group
+        | Kind::ReplicaName
+        | Kind::UserName => "a name in quotes".to_owned(),
+        Kind::KeyPrefix => "a prefix of keys in quotes".to_owned(),
+        Kind::Endpoints => "a list of URLs".to_owned(),
         Kind::Filter => "a level or filter in quotes".to_owned(),
         Kind::Url => "a URL in quotes".to_owned(),
         Kind::Address => "an address with a port, in quotes".to_owned(),

@@ -27,7 +27,7 @@ pub(super) fn unknown_key(
     let homes = schema::tables_with_key(name);
     if let Some(near) = suggest(name, fields.iter().map(|field| field.name)) {
         remedy.push(format!("did you mean `{near}`?"));
-    } else if !homes.is_empty() {
+    } else if !homes.is_empty() && !schema::is_source(fields) {
         remedy.push(format!("it belongs to {}", homes.join(" or ")));
     } else if remedy.is_empty() {
         let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
@@ -37,7 +37,16 @@ pub(super) fn unknown_key(
 }
 
 /// Message and remedy for a value at `path`, where a table is required.
-pub(super) fn expected_table(path: &str) -> (String, String) {
+pub(super) fn expected_table(path: &str, keys: &[Field]) -> (String, String) {
+    if schema::is_source(keys) {
+        let name = path.rsplit('.').next().unwrap_or(path);
+        let message = format!("`{path}` must be a table that names the source of the secret");
+        let remedy = format!(
+            "put the secret into a file or a systemd credential: {name} = {{ file = \"/path\" }} or \
+             {name} = {{ credential = \"NAME\" }}"
+        );
+        return (message, remedy);
+    }
     (format!("`{path}` must be a table"), format!("write [{path}] on a line, and its keys below"))
 }
 
@@ -123,7 +132,10 @@ fn named_remedy(section: &str) -> String {
 /// Where to put a secret that was found in the key `name` of the table at `path`.
 pub(super) fn where_secrets_belong(name: &str, path: &str) -> &'static str {
     let name = name.to_lowercase();
-    if path.starts_with("reauth") || name.contains("api") || name == "key" {
+    if path.starts_with("cluster") {
+        "a secret must not be in the configuration: put it into a file ({ file = \"/path\" }) or a \
+         systemd credential ({ credential = \"NAME\" }) of `key`, `old_key` or `password`"
+    } else if path.starts_with("reauth") || name.contains("api") || name == "key" {
         "an API key must not be in the configuration: put it into a file (`api_key_file`) or a \
          systemd credential (`api_key_credential`) of a [reauth.NAME]"
     } else {
@@ -150,6 +162,10 @@ pub(super) fn pasted_secret(
         Kind::TokenPatterns => "names of tokens",
         Kind::Filter => "a level or a filter",
         Kind::Url => "a URL without secrets",
+        Kind::Endpoints => "URLs without secrets",
+        Kind::KeyPrefix => "a prefix of keys",
+        Kind::ReplicaName => "the name of a replica",
+        Kind::UserName => "the name of a user",
         Kind::Command => "a program and its arguments (every user of this machine can see them)",
         _ => return None,
     };
@@ -175,7 +191,8 @@ pub(super) fn likely_mistake(
     value: &DeValue<'_>,
 ) -> Option<(WarningKind, String, String)> {
     // Tenant names in URLs and host names are often random.
-    let is_often_random = matches!(kind, Kind::Url | Kind::Hosts);
+    let is_often_random =
+        matches!(kind, Kind::Url | Kind::Endpoints | Kind::Hosts | Kind::ReplicaName);
     if let Some((message, remedy)) = pasted_secret(path, kind, value).filter(|_| !is_often_random) {
         return Some((WarningKind::LooksSecret, message, remedy));
     }

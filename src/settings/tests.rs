@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::schema::{Field, Kind, ROOT, Shape};
+use super::schema::{Field, Kind, ROOT, Shape, is_source};
 use crate::profile::keys::{CALL, Content, Key, PROFILE};
 
 /// Every key of the schema, as `table key`, with an example of a value.
@@ -12,6 +12,10 @@ fn keys(fields: &[Field], table: &str) -> Vec<(String, &'static str, &'static st
         match field.shape {
             Shape::Value(kind) => all.push((table.to_owned(), field.name, example(kind))),
             Shape::Table(inner) if table.is_empty() => all.extend(keys(inner, field.name)),
+            // Shown as an inline table.
+            Shape::Table(inner) if is_source(inner) => {
+                all.push((table.to_owned(), field.name, "{ file = \"/path\" }"));
+            }
             Shape::Table(inner) => all.extend(keys(inner, &format!("{table}.{}", field.name))),
             Shape::Named(inner) => all.extend(keys(inner, &format!("{}.x", field.name))),
             Shape::Parameters => all.push((table.to_owned(), field.name, "{ a = \"text\" }")),
@@ -34,6 +38,9 @@ fn example(kind: Kind) -> &'static str {
         | Kind::Group
         | Kind::Filter
         | Kind::Url
+        | Kind::ReplicaName
+        | Kind::KeyPrefix
+        | Kind::UserName
         | Kind::Address
         | Kind::Parameter
         | Kind::Choice(_)
@@ -42,6 +49,7 @@ fn example(kind: Kind) -> &'static str {
         | Kind::MaintenanceWindows
         | Kind::Readers
         | Kind::Hosts
+        | Kind::Endpoints
         | Kind::Events
         | Kind::TokenPatterns => "[\"text\"]",
         Kind::Fraction | Kind::OpenFraction => "0.5",
@@ -78,10 +86,9 @@ fn the_shipped_file_shows_every_key_of_the_schema() {
     }
     let missing: Vec<String> = keys(ROOT, "")
         .into_iter()
-        // Shown once, as [schedule] and as an inline table.
-        .filter(|(table, ..)| !table.ends_with(".schedule") && !table.ends_with(".refresh"))
+        // Shown once, as [schedule].
+        .filter(|(table, ..)| !table.ends_with(".schedule"))
         .map(|(table, key, _)| format!("{table} {key}"))
-        .chain(["token.x refresh".to_owned()])
         .filter(|key| !shown.contains(key))
         .collect();
     assert!(missing.is_empty(), "not in the shipped file: {missing:?}");

@@ -43,7 +43,13 @@ pub(super) fn check(key: &str, kind: Kind, text: &str) -> Result<(), SettingErro
                 format!("write {key} = \"...\", or {key} = {{ file = \"/path\" }} for a secret"),
             ))
         }
-        Kind::Url => url(text),
+        Kind::Url => url(text).map(drop),
+        Kind::ReplicaName => replica_name(key, text),
+        Kind::KeyPrefix => key_prefix(key, text),
+        Kind::UserName if text.is_empty() || text.contains(char::is_control) => Err(invalid_value(
+            "is empty or contains a control character",
+            format!("write {key} = \"tokenkeep\", or leave the key out"),
+        )),
         Kind::Filter => filter(text),
         Kind::Address => text.parse::<SocketAddr>().map(drop).map_err(|_| {
             invalid_value(
@@ -138,7 +144,59 @@ pub fn name_error(text: &str) -> Option<&'static str> {
     }
 }
 
-fn url(text: &str) -> Result<(), SettingError> {
+/// Checks the name of a replica. It becomes part of a key in etcd, of log lines and of commands.
+fn replica_name(key: &str, text: &str) -> Result<(), SettingError> {
+    if is_replica_name(text) {
+        return Ok(());
+    }
+    Err(invalid_value(
+        "must have 1 to 64 letters (a to z), digits and `.`, `_`, `-`",
+        format!("write {key} = \"keeper-a\", another one on each machine"),
+    ))
+}
+
+/// Whether a replica can have this name.
+pub(super) fn is_replica_name(text: &str) -> bool {
+    const LONGEST: usize = 64;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !text.is_empty() && text.len() <= LONGEST && text.chars().all(fits)
+}
+
+fn key_prefix(key: &str, text: &str) -> Result<(), SettingError> {
+    const LONGEST: usize = 200;
+    let remedy = || format!("write {key} = \"/tokenkeep\"");
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+    let message = if !text.starts_with('/') {
+        "must begin with a slash"
+    } else if text.trim_end_matches('/').is_empty() {
+        "must not be the root of all keys, which other programs use too"
+    } else if text.contains("//") {
+        "contains two slashes in a row"
+    } else if !text.chars().all(fits) {
+        "must have only letters (a to z), digits and `.`, `_`, `-`, `/`"
+    } else if text.len() > LONGEST {
+        "is longer than 200 characters"
+    } else {
+        return Ok(());
+    };
+    Err(invalid_value(message, remedy()))
+}
+
+/// The URL of an endpoint, which has no path. The result continues a sentence.
+pub(super) fn endpoint(text: &str) -> Result<Url, SettingError> {
+    let example = "write it like \"https://10.0.0.1:2379\"";
+    let url = url(text).map_err(|error| {
+        // Its example has a path.
+        let has_example = error.remedy.starts_with("write");
+        if has_example { invalid_value(error.message, example) } else { error }
+    })?;
+    if url.path() != "/" {
+        return Err(invalid_value("contains a path", example));
+    }
+    Ok(url)
+}
+
+fn url(text: &str) -> Result<Url, SettingError> {
     let example = "write it like \"https://api.example.net\"";
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(invalid_value("contains white space", "remove it"));
@@ -164,7 +222,7 @@ fn url(text: &str) -> Result<(), SettingError> {
             "write only the base URL; it may have a path",
         ));
     }
-    Ok(())
+    Ok(url)
 }
 
 fn filter(text: &str) -> Result<(), SettingError> {

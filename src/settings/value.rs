@@ -3,6 +3,8 @@
 //! Stricter than the `config` crate, which accepts `"3"` for 3, 3.7 for 4 and `'yes'` for true.
 //! Values that could be secrets are never shown.
 
+use std::collections::HashMap;
+
 use config::{Value, ValueKind};
 use glob::Pattern;
 use toml::de::DeValue;
@@ -33,6 +35,7 @@ pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value,
         (Kind::MaintenanceWindows, DeValue::Array(_)) => maintenance_windows(key, value)?.into(),
         (Kind::Readers, DeValue::Array(_)) => readers(key, value)?.into(),
         (Kind::Hosts, DeValue::Array(_)) => hosts(key, value)?.into(),
+        (Kind::Endpoints, DeValue::Array(_)) => endpoints(key, value)?.into(),
         (Kind::Events, DeValue::Array(_)) => events(key, value)?.into(),
         (Kind::TokenPatterns, DeValue::Array(_)) => token_patterns(key, value)?.into(),
         (_, DeValue::String(text)) if kind.is_text() => {
@@ -118,6 +121,37 @@ fn hosts(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
 
 fn example_of_hosts(key: &str) -> String {
     format!("write names without a port, like {key} = [\"tokens.example.net\"]")
+}
+
+fn endpoints(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
+    let endpoints = texts(value, &example_of_endpoints(key))?;
+    if endpoints.is_empty() {
+        return Err(invalid_value(
+            "must name an endpoint, but is empty",
+            example_of_endpoints(key),
+        ));
+    }
+    let mut known = HashMap::new();
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let number = index + 1;
+        let error = match text::endpoint(endpoint) {
+            Ok(url) => match known.insert(url, number) {
+                None => continue,
+                Some(first) => {
+                    let message = format!("has the same endpoint as numbers {first} and {number}");
+                    return Err(invalid_value(message, "remove one of them"));
+                }
+            },
+            Err(error) => error,
+        };
+        let message = format!("is a list whose endpoint number {number} {}", error.message);
+        return Err(invalid_value(message, error.remedy));
+    }
+    Ok(endpoints)
+}
+
+fn example_of_endpoints(key: &str) -> String {
+    format!("write {key} = [\"https://10.0.0.1:2379\", \"https://10.0.0.2:2379\"]")
 }
 
 fn events(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
@@ -212,6 +246,7 @@ fn wrong_type(key: &str, kind: Kind, value: &DeValue<'_>) -> SettingError {
         (Kind::MaintenanceWindows, _) => example_of_windows(key),
         (Kind::Readers, _) => example_of_readers(key),
         (Kind::Hosts, _) => example_of_hosts(key),
+        (Kind::Endpoints, _) => example_of_endpoints(key),
         (Kind::Events, _) => example_of_events(key),
         (Kind::TokenPatterns, _) => example_of_token_patterns(key),
         (Kind::Parameter, _) => {

@@ -35,14 +35,14 @@ const MAX_PENDING_BYTES: usize = 8 << 20;
 /// The state database of one directory, open for writing. Dropping it stops the thread; queued
 /// writes are committed only if [`Writer::flush`] was called before.
 pub struct Writer {
-    queue: Arc<WriteQueue>,
+    pub(super) queue: Arc<WriteQueue>,
     reports: mpsc::UnboundedReceiver<StoreReport>,
     /// For reports of receipts.
     sender: mpsc::UnboundedSender<StoreReport>,
     /// Closed when the thread has ended.
     closed: oneshot::Receiver<()>,
     path: PathBuf,
-    salt: Salt,
+    pub(super) salt: Salt,
     boot: i64,
     compaction: Compaction,
     /// Tokens with a stored value.

@@ -1,5 +1,6 @@
 //! Loading a configuration: what is accepted, what is rejected, and which messages operators see.
 
+mod cluster;
 mod profiles;
 
 use std::ffi::OsString;
@@ -1098,7 +1099,7 @@ fn examples_in_the_shipped_file_load() {
 #[test]
 fn general_examples_in_the_shipped_file_are_the_defaults() {
     let text = shipped_uncommented();
-    let general = text.split("\n[server.").next().unwrap();
+    let general = text.split("\n[cluster]").next().unwrap();
     let mut shown = Setup::new(&format!("{general}\n{COMPLETE}")).settings();
     shown.control.listen = None;
     assert_eq!(shown, Setup::new(COMPLETE).settings());

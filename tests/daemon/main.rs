@@ -8,6 +8,7 @@ mod actions;
 mod candidates;
 mod check_config;
 mod client_commands;
+mod cluster_check;
 mod command_line;
 mod completions;
 mod connections;

@@ -98,7 +98,7 @@ impl World {
         }
         for (subject, attempts) in saved.attempts {
             if let (Some(scheduler), Some(id)) = (&mut self.scheduler, self.subjects[subject].id) {
-                scheduler.restore_reauth_attempts(id, attempts);
+                scheduler.restore_reauth_attempts(id, attempts, Moment::from_millis(self.now));
             }
         }
         for subject in configured {

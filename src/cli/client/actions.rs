@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::progress::Progress;
 use super::times::life_left;
 use super::{DaemonCommand, SocketArgs, fetch_all, find_token, is_pattern, urls};
-use crate::cli::{CliError, EX_DEAD, EX_TEMPFAIL, eprint_message, print};
+use crate::cli::{CliError, EX_DEAD, EX_TEMPFAIL, EX_UNAVAILABLE, eprint_message, print};
 use crate::clock;
 use crate::control::client::{Client, ControlClientError};
 use crate::control::{ApiErrorKind, Health, TokenDetail};
@@ -100,7 +100,7 @@ impl DaemonCommand for TokenAction {
             return Ok(EX_DEAD);
         }
         let progress = Progress::with_steps(names.len() * 2);
-        let (mut sent, mut failed, mut unknown) = (Vec::new(), false, false);
+        let (mut sent, mut failed, mut elsewhere, mut unknown) = (Vec::new(), false, false, false);
         for name in names {
             let (at, timestamp) = (clock::now(), clock::wall_clock());
             let path = urls::token(&name, &[self.action.as_str()]);
@@ -108,7 +108,9 @@ impl DaemonCommand for TokenAction {
                 Ok(()) => sent.push(SentRequest { name, at, timestamp }),
                 Err(error) if concerns_one_token(&error) => {
                     progress.print(outcome_line(&name, &error.to_string()).trim_end());
-                    failed = true;
+                    let is_elsewhere = error.kind() == Some(ApiErrorKind::Elsewhere);
+                    elsewhere |= is_elsewhere;
+                    failed |= !is_elsewhere;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -124,10 +126,11 @@ impl DaemonCommand for TokenAction {
             }
             progress.step();
         }
-        Ok(match (failed, unknown) {
-            (true, _) => EX_DEAD,
-            (false, true) => EX_TEMPFAIL,
-            (false, false) => 0,
+        Ok(match (failed, elsewhere, unknown) {
+            (true, ..) => EX_DEAD,
+            (false, true, _) => EX_UNAVAILABLE,
+            (false, false, true) => EX_TEMPFAIL,
+            (false, false, false) => 0,
         })
     }
 }
@@ -174,7 +177,8 @@ fn confirm_pattern(
 
 /// Whether an error concerns one token only, so that the other tokens are still processed.
 fn concerns_one_token(error: &ControlClientError) -> bool {
-    matches!(error.kind(), Some(ApiErrorKind::NotFound | ApiErrorKind::Conflict))
+    let kinds = [ApiErrorKind::NotFound, ApiErrorKind::Conflict, ApiErrorKind::Elsewhere];
+    error.kind().is_some_and(|kind| kinds.contains(&kind))
 }
 
 /// Resolves names and patterns to token names, without duplicates.
@@ -229,7 +233,7 @@ async fn outcome(
         if passed >= wait_timeout(action) {
             let (text, kind) = match action {
                 OperatorRequest::Pause | OperatorRequest::Resume => {
-                    (detail.token.state, OutcomeKind::Good)
+                    (state_after(&detail), OutcomeKind::Good)
                 }
                 OperatorRequest::Check | OperatorRequest::Reauth | OperatorRequest::Revoke => {
                     let more = format!("see `tokenkeep status {}`", sent.name);
@@ -244,6 +248,15 @@ async fn outcome(
         }
         polls += 1;
         sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// The state after a pause or a resumption, which hold for all replicas.
+fn state_after(detail: &TokenDetail) -> String {
+    let state = &detail.token.state;
+    match &detail.token.replica {
+        Some(_) => format!("{state}; this holds for all replicas"),
+        None => state.clone(),
     }
 }
 
@@ -271,14 +284,21 @@ fn find_outcome(
         OperatorRequest::Check => {
             &["check_failed", "token_expired", "token_rejected", "token_missing"]
         }
-        OperatorRequest::Reauth => &["reauth_succeeded", "reauth_failed", "reauth_exhausted"],
+        OperatorRequest::Reauth => {
+            &["reauth_succeeded", "reauth_failed", "reauth_exhausted", "reauth_held"]
+        }
         OperatorRequest::Revoke => &["token_revoked"],
         OperatorRequest::Pause | OperatorRequest::Resume => return None,
     };
     let end = later.rev().find(|event| ends.contains(&event.event.as_str()));
     if let Some(end) = end {
         let text = said_once(&end.message).to_owned();
-        let kind = if end.level == "info" { OutcomeKind::Good } else { OutcomeKind::Bad };
+        let kind = match (&*end.event, &*end.level) {
+            // It begins as soon as it may.
+            ("reauth_held", _) => OutcomeKind::Unknown,
+            (_, "info") => OutcomeKind::Good,
+            _ => OutcomeKind::Bad,
+        };
         return Some(Outcome { text, kind });
     }
     let checked =

@@ -1,6 +1,7 @@
 //! Commands that use the control socket of a running daemon.
 
 mod actions;
+mod cluster;
 mod events;
 mod nagios;
 mod progress;
@@ -21,6 +22,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 pub(super) use self::actions::{Revoke, Token, TokenArgs};
+pub(super) use self::cluster::Cluster;
 pub(super) use self::events::Events;
 pub(super) use self::reload::{Reload, UNCHANGED, reload};
 pub(super) use self::status::Status;
@@ -168,7 +170,7 @@ impl CliError {
             ControlClientError::InvalidResponse(_) => super::EX_SOFTWARE,
             ControlClientError::Api(error) => match error.kind {
                 ApiErrorKind::Forbidden => super::EX_NOPERM,
-                ApiErrorKind::Unavailable => super::EX_UNAVAILABLE,
+                ApiErrorKind::Unavailable | ApiErrorKind::Elsewhere => super::EX_UNAVAILABLE,
                 ApiErrorKind::BadRequest => super::EX_USAGE,
                 ApiErrorKind::NotFound
                 | ApiErrorKind::MethodNotAllowed

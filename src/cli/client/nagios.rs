@@ -1,11 +1,11 @@
 //! Output for Nagios-compatible monitoring: one line with performance data, and an exit status of 0
 //! to 3.
 
-use super::table::{counts_by_state, summary};
+use super::table::{cluster_line, counts_by_state, summary};
 use super::times::LocalTime;
 use crate::control::client::ControlClientError;
 use crate::control::summary::Level;
-use crate::control::{Counts, TokenPage};
+use crate::control::{Counts, TokenPage, TokenView};
 use crate::text::printable;
 
 const OK: u8 = 0;
@@ -24,10 +24,12 @@ pub(super) fn render(
             // With a rejected configuration, the next restart would fail.
             // Tokens that are alive may run out, or their server may be unavailable.
             let concern = page.summary.as_ref().filter(|summary| summary.level != Level::Ok);
-            let is_warning = rejected.is_some() || concern.is_some();
+            let no_etcd = page.cluster.as_ref().filter(|cluster| !cluster.reachable);
+            let is_warning = rejected.is_some() || concern.is_some() || no_etcd.is_some();
             let status = status(&page.counts).max(if is_warning { WARNING } else { OK });
             let word = ["OK", "WARNING", "CRITICAL"][usize::from(status)];
-            let named: Vec<_> = page.tokens.iter().filter(|token| token.state != "alive").collect();
+            let is_named = |token: &&TokenView| !matches!(&*token.state, "alive" | "elsewhere");
+            let named: Vec<_> = page.tokens.iter().filter(is_named).collect();
             let mut details: Vec<_> = named
                 .iter()
                 .take(MAX_NAMED)
@@ -38,6 +40,11 @@ pub(super) fn render(
             }
             details.extend(rejected.map(ToString::to_string));
             details.extend(concern.map(|concern| time.sentence(concern)));
+            // The sentence about all tokens says so itself.
+            let no_etcd = no_etcd.filter(|_| concern.is_none());
+            details.extend(
+                no_etcd.map(|cluster| printable(&cluster_line(cluster, time)).into_owned()),
+            );
             let details = if details.is_empty() {
                 String::new()
             } else {
@@ -86,6 +93,7 @@ fn performance_data(page: &TokenPage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::ClusterStatus;
     use crate::control::summary::{Part, Summary};
 
     fn output(counts: Counts) -> (String, u8) {
@@ -93,15 +101,19 @@ mod tests {
     }
 
     fn with_summary(counts: Counts, summary: Option<Summary>) -> (String, u8) {
-        let page = TokenPage {
+        render(&Ok(page(counts, summary)), &LocalTime::now())
+    }
+
+    fn page(counts: Counts, summary: Option<Summary>) -> TokenPage {
+        TokenPage {
             summary,
             counts,
             matched: None,
             tokens: Vec::new(),
             next: None,
             config_rejected: None,
-        };
-        render(&Ok(page), &LocalTime::now())
+            cluster: None,
+        }
     }
 
     #[test]
@@ -135,5 +147,33 @@ mod tests {
         }
         let (line, status) = with_summary(counts, summary(Level::Ok));
         assert_eq!((status, line.contains("archive")), (OK, false), "{line}");
+    }
+
+    #[test]
+    fn tokens_of_other_replicas_are_counted_but_no_concern() {
+        let counts = Counts { total: 3, alive: 1, elsewhere: Some(2), ..Counts::default() };
+        let (line, status) = output(counts);
+        assert_eq!(status, OK);
+        assert!(line.starts_with("TOKENKEEP OK - 3 tokens: 1 alive, 2 elsewhere|"), "{line}");
+        assert!(line.contains(" missing=0;;;0;3 elsewhere=2;;;0;3"), "{line}");
+    }
+
+    #[test]
+    fn an_unusable_etcd_is_a_warning() {
+        let cluster = ClusterStatus {
+            name: "keeper-a".to_owned(),
+            members: vec!["keeper-a".to_owned()],
+            reachable: false,
+            error: Some("connection refused".to_owned()),
+            unreachable_since: None,
+            held: 0,
+            asked: 3,
+            elsewhere: 0,
+        };
+        let counts = Counts { total: 3, alive: 3, elsewhere: Some(0), ..Counts::default() };
+        let page = TokenPage { cluster: Some(cluster), ..page(counts, None) };
+        let (line, status) = render(&Ok(page), &LocalTime::now());
+        assert_eq!(status, WARNING);
+        assert!(line.contains("; etcd cannot be used: connection refused; "), "{line}");
     }
 }

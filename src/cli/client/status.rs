@@ -118,7 +118,8 @@ impl Status {
             return Err(ControlClientError::Api(ApiError::no_token(name)));
         }
         page.tokens.sort_by_key(|token| (state_rank(&token.state), token.remaining_ms));
-        page.counts = count_states(&page.tokens);
+        page.counts = Counts { elsewhere: page.counts.elsewhere.map(|_| 0), ..Counts::default() };
+        count_states(&page.tokens, &mut page.counts);
         for token in page.tokens.iter().take(MAX_ROWS) {
             // It may have been removed meanwhile.
             let detail: Option<TokenDetail> = client.get(&urls::token(&token.name, &[])).await.ok();
@@ -210,9 +211,10 @@ impl Output {
         ignore_broken_pipe(output.flush())
     }
 
-    /// The exit status: 0 if all shown tokens are alive, else 1.
+    /// The exit status: 0 if all shown tokens are alive, but for those that other replicas check;
+    /// else 1.
     fn status(&self) -> u8 {
-        let is_alive = |state: &str| matches!(state, "alive" | "retrying");
+        let is_alive = |state: &str| matches!(state, "alive" | "retrying" | "elsewhere");
         let all_alive = match self {
             Self::List(page) => page.tokens.iter().all(|token| is_alive(&token.state)),
             Self::Detail(detail) => is_alive(&detail.token.state),
@@ -222,8 +224,8 @@ impl Output {
 }
 
 /// Counts the tokens by state.
-fn count_states(tokens: &[TokenView]) -> Counts {
-    let mut counts = Counts { total: tokens.len(), ..Counts::default() };
+fn count_states(tokens: &[TokenView], counts: &mut Counts) {
+    counts.total = tokens.len();
     for token in tokens {
         let count = match token.state.as_str() {
             "alive" => &mut counts.alive,
@@ -232,12 +234,12 @@ fn count_states(tokens: &[TokenView]) -> Counts {
             "expired" => &mut counts.expired,
             "rejected" => &mut counts.rejected,
             "missing" => &mut counts.missing,
+            "elsewhere" => counts.elsewhere.get_or_insert(0),
             // An unknown state of a newer daemon counts as not alive.
             _ => &mut counts.unverified,
         };
         *count += 1;
     }
-    counts
 }
 
 /// Sort key: worst state first, in the order of the daemon.
@@ -247,4 +249,27 @@ fn state_rank(state: &str) -> usize {
 
 fn level(summary: Option<&Summary>) -> Option<Level> {
     summary.map(|summary| summary.level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detail(state: &str) -> Output {
+        let detail = serde_json::json!({
+            "name": "quotes", "server": "sarus", "state": state, "remaining_ms": null,
+            "life_ms": null, "last_check_ms": null, "next_check_ms": null, "busy": false,
+            "renews_by": null, "retry_room_ms": null, "failures": 0, "reauth": null, "events": [],
+        });
+        Output::Detail(Box::new(serde_json::from_value(detail).expect("a token")))
+    }
+
+    #[test]
+    fn exit_status_is_1_unless_all_tokens_that_are_checked_here_are_alive() {
+        for (state, status) in
+            [("alive", 0), ("retrying", 0), ("elsewhere", 0), ("paused", 1), ("expired", 1)]
+        {
+            assert_eq!(detail(state).status(), status, "{state}");
+        }
+    }
 }

@@ -8,7 +8,9 @@ use comfy_table::{
 use super::terminal::{GREEN, RED, Terminal, YELLOW};
 use super::times::{LocalTime, short_duration};
 use crate::control::summary::Level;
-use crate::control::{ConfigRejection, Counts, LifeBasis, TokenPage, TokenView};
+use crate::control::{
+    ClaimView, ClusterStatus, ConfigRejection, Counts, LifeBasis, TokenPage, TokenView,
+};
 use crate::text::{format_token_counts, group_digits, printable};
 
 /// A column of the table.
@@ -16,6 +18,8 @@ use crate::text::{format_token_counts, group_digits, printable};
 enum Column {
     Token,
     Server,
+    /// The replica that checks it, or the claim under way.
+    Replica,
     State,
     /// The remaining life, with a bar.
     Bar,
@@ -32,6 +36,7 @@ impl Column {
         match self {
             Self::Token => "token",
             Self::Server => "server",
+            Self::Replica => "replica",
             Self::State => "state",
             Self::Bar | Self::Life => "life left",
             Self::Until => "until",
@@ -51,6 +56,19 @@ const LAYOUTS: [&[Column]; 6] = {
         &[Token, Server, State, Bar, Until, Next],
         &[Token, Server, State, Life, Until, Next],
         &[Token, State, Life, Until, Next],
+        &[Token, State, Life, Until],
+    ]
+};
+
+/// The columns in a cluster, likewise.
+const LAYOUTS_IN_CLUSTER: [&[Column]; 6] = {
+    use Column::{Bar, By, Checked, Life, Next, Replica, Server, State, Token, Until};
+    [
+        &[Token, Server, Replica, State, Bar, Until, Checked, Next, By],
+        &[Token, Server, Replica, State, Bar, Until, Next],
+        &[Token, Replica, State, Bar, Until, Next],
+        &[Token, Replica, State, Life, Until, Next],
+        &[Token, Replica, State, Life],
         &[Token, State, Life, Until],
     ]
 };
@@ -107,7 +125,34 @@ pub(in crate::cli) fn heading(page: &TokenPage, terminal: Terminal, time: &Local
         let rejected = terminal.wrap(&format!("{rejection}: {}", cause(rejection)), 0, 0);
         text += &format!("{}\n", terminal.paint(YELLOW, &rejected));
     }
+    if let Some(cluster) = &page.cluster {
+        let line = terminal.wrap(&printable(&cluster_line(cluster, time)), 0, 0);
+        let line = if cluster.reachable { line } else { terminal.paint(RED, &line) };
+        text += &format!("{line}\n");
+    }
     if text.is_empty() { text } else { text + "\n" }
+}
+
+/// The cluster in one line: the replicas, whether etcd can be used, and which part is checked here.
+pub(super) fn cluster_line(cluster: &ClusterStatus, time: &LocalTime) -> String {
+    let etcd = if cluster.reachable {
+        "etcd reachable".to_owned()
+    } else {
+        let since = cluster.unreachable_since;
+        let since = since.map(|since| format!(" since {}", time.at(since.as_millisecond())));
+        let error = cluster.error.as_ref().map(|error| format!(": {error}"));
+        let held = match cluster.held {
+            0 => "; logins would wait for it".to_owned(),
+            1 => "; the login of 1 token waits for it".to_owned(),
+            held => format!("; the logins of {} tokens wait for it", group_digits(held)),
+        };
+        let (since, error) = (since.unwrap_or_default(), error.unwrap_or_default());
+        format!("etcd cannot be used{since}{error}{held}")
+    };
+    let total = cluster.asked + cluster.elsewhere;
+    let (members, asked) = (cluster.members.join(", "), group_digits(cluster.asked));
+    let (total, name) = (group_digits(total), &cluster.name);
+    format!("cluster: {members}; {etcd}; {asked} of {total} tokens asked here ({name})")
 }
 
 /// The error of a rejected configuration, in one line.
@@ -122,7 +167,9 @@ fn cause(rejection: &ConfigRejection) -> String {
 pub(in crate::cli) fn rows(tokens: &[TokenView], terminal: Terminal, time: &LocalTime) -> String {
     let has_place =
         |columns: &&&[Column]| terminal.width > NARROW || !columns.contains(&Column::Bar);
-    let layouts = LAYOUTS.iter().filter(has_place);
+    let is_in_cluster = tokens.iter().any(|token| token.replica.is_some());
+    let layouts = if is_in_cluster { &LAYOUTS_IN_CLUSTER } else { &LAYOUTS };
+    let layouts = layouts.iter().filter(has_place);
     let mut layouts = layouts.map(|columns| table(tokens, columns, terminal, time));
     let fits = |table: &Table| {
         let mut widths = table.column_max_content_widths();
@@ -172,6 +219,7 @@ fn cell(token: &TokenView, column: Column, time: &LocalTime) -> Cell {
     match column {
         Column::Token => Cell::new(printable(&token.name)),
         Column::Server => Cell::new(printable(&token.server)),
+        Column::Replica => Cell::new(printable(&replica(token))),
         Column::State => Cell::new(printable(&token.state)).fg(colour(&token.state)),
         Column::Bar => Cell::new(life(token, true)).fg(colour(&token.state)),
         Column::Life => Cell::new(life(token, false)).fg(colour(&token.state)),
@@ -183,10 +231,25 @@ fn cell(token: &TokenView, column: Column, time: &LocalTime) -> Cell {
     }
 }
 
+/// The replica that checks the token, or the one that logs in, renews or revokes.
+fn replica(token: &TokenView) -> String {
+    match (&token.claim, &token.replica) {
+        (Some(claim), _) => claimed_by(claim),
+        (None, Some(replica)) => replica.clone(),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// `claimed by keeper-b, 12 s`.
+pub(super) fn claimed_by(claim: &ClaimView) -> String {
+    format!("claimed by {}, {}", claim.replica, short_duration(claim.age_ms))
+}
+
 fn colour(state: &str) -> Color {
     match state {
         "alive" => Color::Green,
         "retrying" | "paused" => Color::Yellow,
+        "elsewhere" => Color::DarkGrey,
         _ => Color::Red,
     }
 }
@@ -226,9 +289,9 @@ pub(super) fn summary(counts: &Counts) -> String {
     format_token_counts(&counts_by_state(counts))
 }
 
-/// Each state with its number of tokens.
-pub(super) const fn counts_by_state(counts: &Counts) -> [(usize, &'static str); 7] {
-    [
+/// Each state with its number of tokens; that of other replicas only in a cluster.
+pub(super) fn counts_by_state(counts: &Counts) -> Vec<(usize, &'static str)> {
+    let mut by_state = vec![
         (counts.alive, "alive"),
         (counts.retrying, "retrying"),
         (counts.paused, "paused"),
@@ -236,7 +299,9 @@ pub(super) const fn counts_by_state(counts: &Counts) -> [(usize, &'static str); 
         (counts.expired, "expired"),
         (counts.rejected, "rejected"),
         (counts.missing, "missing"),
-    ]
+    ];
+    by_state.extend(counts.elsewhere.map(|count| (count, "elsewhere")));
+    by_state
 }
 
 #[cfg(test)]
@@ -265,6 +330,8 @@ mod tests {
             renews_by: Some("query".to_owned()),
             assumed: false,
             endless: false,
+            replica: None,
+            claim: None,
         }
     }
 
@@ -307,6 +374,36 @@ quotes                                 sarus   alive     ███████�
 token  server  state  life left        until            checked  next   by
 items  sarus   alive  ████████ 29 min  14:05 (assumed)   12 min  9 min  query
 root   sarus   alive  does not expire                -   12 min  9 min  query"
+        );
+    }
+
+    fn in_cluster(name: &str, state: &str, replica: &str) -> TokenView {
+        let remaining_ms = (state != "elsewhere").then_some(1_740_000);
+        TokenView { replica: Some(replica.to_owned()), ..token(name, state, remaining_ms) }
+    }
+
+    #[test]
+    fn a_cluster_has_a_column_for_the_replica_or_the_claim() {
+        let claim = Some(ClaimView { replica: "keeper-b".to_owned(), age_ms: 12_000 });
+        let tokens = [
+            TokenView { claim, ..in_cluster("legacy", "elsewhere", "keeper-b") },
+            in_cluster("orders", "elsewhere", "keeper-c"),
+            in_cluster("quotes", "alive", "keeper-a"),
+        ];
+        assert_eq!(
+            shown(120, &tokens),
+            "\
+token   server  replica                    state      life left        until  checked  next   by
+legacy  sarus   claimed by keeper-b, 12 s  elsewhere  -                    -        -      -  query
+orders  sarus   keeper-c                   elsewhere  -                    -        -      -  query
+quotes  sarus   keeper-a                   alive      ████████ 29 min  14:05   12 min  9 min  query"
+        );
+        assert_eq!(
+            shown(60, &tokens[1..]),
+            "\
+token   replica   state      life left  until  next
+orders  keeper-c  elsewhere  -              -      -
+quotes  keeper-a  alive      29 min     14:05  9 min"
         );
     }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::table::claimed_by;
 use super::terminal::{DIM, RED, Terminal, YELLOW};
 use super::times::{LocalTime, short_duration};
 use crate::control::{EventView, LifeBasis, TokenDetail};
@@ -21,7 +22,9 @@ pub(super) fn render(detail: &TokenDetail, terminal: Terminal, time: &LocalTime)
     let token = &detail.token;
     let mut lines = vec![("token", token.name.clone()), ("server", token.server.clone())];
     lines.extend(token.inventory.clone().map(|inventory| ("inventory", inventory)));
+    lines.extend(token.replica.clone().map(|replica| ("replica", replica)));
     lines.push(("state", state(detail)));
+    lines.extend(token.claim.as_ref().map(|claim| ("claim", claimed_by(claim))));
     lines.extend(detail.summary.as_ref().map(|summary| ("summary", time.sentence(summary))));
     lines.extend(detail.source.as_deref().map(|source| ("source", watched(source))));
     lines.push(("life left", life(detail, time)));

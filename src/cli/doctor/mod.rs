@@ -4,6 +4,7 @@
 //! Each check adds findings to a [`Diagnosis`]. The checks use the functions that the daemon
 //! itself reads sources and queries servers with.
 
+mod cluster;
 mod diagnosis;
 pub(super) mod env_files;
 mod files;
@@ -81,7 +82,12 @@ pub(super) fn run(
     if let Some(values) = check_locally(&loaded, is_shipped_unit, &diagnosis)? {
         let runtime = runtime()?;
         let settings = &loaded.settings;
-        runtime.block_on(servers::check(settings, &values, doctor.offline, &diagnosis));
+        runtime.block_on(async {
+            servers::check(settings, &values, doctor.offline, &diagnosis).await;
+            if let Some(cluster) = settings.cluster.as_ref().filter(|_| !doctor.offline) {
+                cluster::check(cluster, &diagnosis).await;
+            }
+        });
         // A name lookup that hangs must not delay the end.
         runtime.shutdown_background();
     }
@@ -136,6 +142,10 @@ fn check_locally(
             inventories(settings, &diagnosis);
             steps.begin("`with`");
             parameters::check(settings, &diagnosis);
+            if let Some(cluster) = &settings.cluster {
+                steps.begin("[cluster]");
+                cluster::check_locally(cluster, &diagnosis);
+            }
             for reauth in &settings.reauths {
                 steps.begin(format!("[reauth.{}]", reauth.name));
                 check_reauth(reauth, &diagnosis);

@@ -2,166 +2,414 @@
 //!
 //! Pure: takes what etcd says and the time, and adds [`Output`]s to its [`outputs`](Replica::outputs).
 //! Between two calls it must be woken at [`Replica::next_wake`].
+//!
+//! From top to bottom; a file calls only files below it:
+//!
+//! ```text
+//! mod         inputs and queries
+//! steps       what follows an input, and in which order
+//! join        reading, the name, beats, whether etcd can be used
+//! values      puts verified values into etcd
+//! claims      takes, steals and releases claims; stores new values
+//! operations  transactions whose result is awaited
+//! mirror      what was seen of etcd
+//! view        who asks: slots, digests
+//! types
+//! ```
 
+mod claims;
+mod join;
+mod mirror;
+mod operations;
+mod steps;
 mod types;
+mod values;
+mod view;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::types::{
-    Claim, ClusterNotice, Count, Entry, HeldReason, Key, KeyId, Member, Meta, OperationId, Output,
-    Record, ReplicaSettings, SLOTS, SpendId, SpendRequest, Spent, StoreError, StoreRevision,
-    TokenHash, TokenKey, Transaction, TransactionResult,
+    Claim, ClaimCounts, ClusterNotice, Count, Entry, HeldReason, Key, KeyId, Member, Meta,
+    OperationId, Output, Record, ReplicaSettings, SLOTS, SpendId, SpendRequest, Spent, StoreError,
+    StoreRevision, TokenHash, TokenKey, Transaction, TransactionResult,
 };
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use self::claims::Claims;
+use self::join::{Membership, Trouble};
+use self::mirror::Mirror;
+use self::operations::{Operations, Purpose};
+use self::values::Publications;
+use self::view::View;
 use crate::time::Moment;
 
 /// The newest format of the records.
 pub const FORMAT: u32 = 1;
+
+/// Pause before a transaction without a response is sent again.
+const RETRY: Duration = Duration::from_secs(1);
+/// The newest revision is reported at most once in this time.
+const SEEN_EVERY: Duration = Duration::from_secs(1);
+/// Wall clocks that differ by more are reported, in milliseconds.
+const CLOCK_TOLERANCE_MS: u64 = 10_000;
 
 /// The state machine of one replica.
 #[derive(Debug)]
 pub struct Replica {
     /// What the calls since the last look want done and report, in order. The caller takes it.
     pub outputs: Vec<Output>,
+    settings: ReplicaSettings,
+    view: View,
+    mirror: Mirror,
+    operations: Operations,
+    claims: Claims,
+    publications: Publications,
+    membership: Membership,
+    /// The newest state of etcd that was seen, and whether it is to be reported.
+    seen: Option<StoreRevision>,
+    seen_unreported: bool,
+    seen_report_at: Moment,
+    /// Replicas whose wall clock was reported.
+    clocks_reported: std::collections::BTreeSet<Arc<str>>,
 }
 
 impl Replica {
     /// A replica that has not joined. Its first output is to read everything.
-    pub fn new(_settings: ReplicaSettings, _now: Moment) -> Self {
-        todo!()
+    pub fn new(settings: ReplicaSettings, now: Moment) -> Self {
+        let mut replica = Self {
+            outputs: Vec::new(),
+            view: View::new(settings.name.clone(), settings.failover),
+            mirror: Mirror::default(),
+            operations: Operations::default(),
+            claims: Claims::new(settings.seed),
+            publications: Publications::default(),
+            membership: Membership::new(settings.failover, now),
+            seen: settings.seen,
+            seen_unreported: false,
+            seen_report_at: now,
+            clocks_reported: std::collections::BTreeSet::new(),
+            settings,
+        };
+        replica.advance(now);
+        replica
     }
 
-    /// A token that this replica can ask about: it is configured and has a value.
-    pub fn list(&mut self, _token: TokenHash, _now: Moment) {
-        todo!()
+    /// A token that this replica can ask about: it is configured and has a value. Once for each
+    /// token, until it is [unlisted](Replica::unlist).
+    pub fn list(&mut self, token: TokenHash, _now: Moment) {
+        if self.view.list(token) {
+            self.outputs.push(Output::SlotsChanged);
+        }
     }
 
-    /// The token was removed, or has no value any more.
-    pub fn unlist(&mut self, _token: TokenHash, _now: Moment) {
-        todo!()
+    /// A listed token was removed, or has no value any more.
+    pub fn unlist(&mut self, token: TokenHash, _now: Moment) {
+        if self.view.unlist(token) {
+            self.outputs.push(Output::SlotsChanged);
+        }
     }
 
     /// Whether this replica asks about the token.
-    pub fn asks(&self, _token: TokenHash) -> bool {
-        todo!()
+    pub fn asks(&self, token: TokenHash) -> bool {
+        self.view.asks(token)
     }
 
     /// Whether this replica knows who asks about what. Before that, it asks about everything.
     pub fn has_view(&self) -> bool {
-        todo!()
+        self.view.exists()
     }
 
     /// The replica that asks about the token by computation; `None` before there is a view.
-    pub fn asker(&self, _token: TokenHash) -> Option<&Arc<str>> {
-        todo!()
+    pub fn asker(&self, token: TokenHash) -> Option<&Arc<str>> {
+        self.view.asker(token)
     }
 
     /// The names of the living replicas, sorted, this one included.
     pub fn members(&self) -> Vec<Arc<str>> {
-        todo!()
+        self.view.members().cloned().collect()
+    }
+
+    /// The records of the living replicas in etcd, sorted by name.
+    pub fn member_records(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Member>)> {
+        self.mirror.members.iter().filter_map(|(name, (_, member))| Some((name, member.as_ref()?)))
     }
 
     /// Who spends for the token, and since when, as far as this replica has seen.
-    pub fn claim_of(&self, _token: TokenHash) -> Option<(&Arc<str>, Moment)> {
-        todo!()
+    pub fn claim_of(&self, token: TokenHash) -> Option<(&Arc<str>, Moment)> {
+        self.mirror.claims.get(&token).map(|seen| (&seen.claim.replica, seen.seen))
+    }
+
+    /// How many claims came to what.
+    pub fn claim_counts(&self) -> ClaimCounts {
+        self.claims.counts
+    }
+
+    /// The key that seals new values; `None` before `meta` was read.
+    pub fn seal_key(&self) -> Option<KeyId> {
+        let (meta, _) = self.mirror.meta.as_ref()?;
+        meta.as_ref().ok().map(|meta| meta.key)
+    }
+
+    /// The newest state of etcd that this replica has seen.
+    pub fn seen(&self) -> Option<StoreRevision> {
+        self.seen
+    }
+
+    /// The claims under way, as far as this replica has seen: which token, who, and since when.
+    pub fn claims(&self) -> impl Iterator<Item = (&TokenKey, &Arc<str>, Moment)> {
+        self.mirror.claims.values().map(|seen| (&seen.token, &seen.claim.replica, seen.seen))
+    }
+
+    /// How many of the tokens that this replica lists each living replica asks about, by name.
+    pub fn shares(&self) -> Vec<(Arc<str>, usize)> {
+        self.view.shares()
+    }
+
+    /// The keys that this replica can open are others by now.
+    pub fn set_keys(&mut self, keys: Vec<KeyId>, now: Moment) {
+        self.observe(now);
+        if self.settings.keys != keys {
+            self.settings.keys = keys;
+            self.membership.write_again(now);
+            if self.membership.is_suspended() {
+                self.membership.read_again(now);
+            } else {
+                self.check_meta(now);
+            }
+        }
+        self.advance(now);
     }
 
     /// Why etcd cannot be used; `None` if it can.
     pub fn unreachable(&self) -> Option<&str> {
-        todo!()
+        self.membership.trouble.as_ref().map(|trouble| &**trouble.reason())
+    }
+
+    /// Whether this replica is a member, and etcd can be used.
+    pub fn is_joined(&self) -> bool {
+        self.membership.hold_reason().is_none()
     }
 
     /// All keys were read.
     pub fn read_finished(
         &mut self,
-        _result: Result<(StoreRevision, Vec<Entry>), StoreError>,
-        _now: Moment,
+        result: Result<(StoreRevision, Vec<Entry>), StoreError>,
+        now: Moment,
     ) {
-        todo!()
+        self.observe(now);
+        match result {
+            Ok((at, entries)) => {
+                let floor = self.membership.read_ended(None, now);
+                if self.accepts(at, floor, now) {
+                    self.take_snapshot(at, entries, now);
+                }
+            }
+            Err(StoreError::Unanswered(why)) => {
+                self.membership.read_ended(Some(&why), now);
+            }
+            Err(StoreError::Refused(why)) => {
+                self.membership.read_ended(Some(&why), now);
+                self.enter(Trouble::Suspended(why), now);
+            }
+        }
+        self.advance(now);
     }
 
-    /// Keys have changed, in the order of their revisions.
-    pub fn changed(
-        &mut self,
-        _at: StoreRevision,
-        _entries: Vec<Entry>,
-        _wall_ms: i64,
-        _now: Moment,
-    ) {
-        todo!()
+    /// Keys have changed, in the order of their revisions. `wall_ms` is this machine's wall clock.
+    pub fn changed(&mut self, at: StoreRevision, entries: Vec<Entry>, wall_ms: i64, now: Moment) {
+        self.observe(now);
+        if !self.membership.is_suspended() && self.has_view() && self.accepts(at, 0, now) {
+            if self.membership.is_current(now) {
+                self.compare_clocks(&entries, wall_ms);
+            }
+            let changes = self.mirror.watch(entries, now);
+            self.take_changes(changes, now);
+        }
+        self.advance(now);
     }
 
     /// The watch has ended, or cannot continue from where it was: everything is read again.
-    pub fn watch_ended(&mut self, _error: &str, _now: Moment) {
-        todo!()
+    pub fn watch_ended(&mut self, _error: &str, now: Moment) {
+        self.observe(now);
+        if !self.membership.is_suspended() {
+            self.membership.read_again(now);
+        }
+        self.advance(now);
     }
 
     /// A beat that was sent at `sent` has ended. `Ok(false)`: the lease has expired, or the key
     /// belongs to another replica.
     pub fn beat_finished(
         &mut self,
-        _sent: Moment,
-        _result: Result<(StoreRevision, bool), StoreError>,
-        _now: Moment,
+        sent: Moment,
+        result: Result<(StoreRevision, bool), StoreError>,
+        now: Moment,
     ) {
-        todo!()
+        let was_joined = self.is_joined();
+        let floor = self.membership.beat_floor();
+        let answered = result.is_ok();
+        let wrote = match result {
+            Ok((at, done)) => {
+                let accepted = self.accepts(at, floor, now);
+                let wrote = self.membership.beat_answered(sent, done && accepted, now);
+                wrote.then_some(at.revision)
+            }
+            Err(StoreError::Unanswered(why)) => {
+                self.membership.beat_unanswered(&why, now);
+                None
+            }
+            Err(StoreError::Refused(why)) => {
+                self.membership.beat_unanswered(&why, now);
+                self.enter(Trouble::Suspended(why), now);
+                None
+            }
+        };
+        self.observe(now);
+        self.recover(wrote, answered, now);
+        if self.is_joined() && !was_joined {
+            self.outputs.push(Output::Released(None));
+        }
+        self.advance(now);
     }
 
     /// A transaction has ended.
     pub fn committed(
         &mut self,
-        _id: OperationId,
-        _result: Result<TransactionResult, StoreError>,
-        _now: Moment,
+        id: OperationId,
+        result: Result<TransactionResult, StoreError>,
+        now: Moment,
     ) {
-        todo!()
+        self.observe(now);
+        if let Some(operation) = self.operations.take(id) {
+            match result {
+                Ok(result) => {
+                    if self.accepts(result.at, operation.floor, now) {
+                        self.finish(id, operation, result, now);
+                    }
+                }
+                Err(StoreError::Unanswered(_)) => self.finish_unanswered(id, operation, now),
+                Err(StoreError::Refused(why)) => self.finish_refused(id, operation, &why, now),
+            }
+        }
+        self.advance(now);
     }
 
     /// Requests a claim for a spending. Ends in [`Output::Granted`] or [`Output::Held`].
-    pub fn request(&mut self, _request: SpendRequest, _now: Moment) {
-        todo!()
+    ///
+    /// The caller has dealt with every [`Output::NewValue`] before: what it wants to spend for is
+    /// the newest value that it could get.
+    pub fn request(&mut self, request: SpendRequest, now: Moment) {
+        self.observe(now);
+        if let Some(reason) = self.membership.hold_reason() {
+            let retry_at = now + self.settings.failover;
+            self.claims.hold(request.id, reason, retry_at, &mut self.outputs);
+        } else if self.publications.is_under_way(request.token.hash()) {
+            let reason = HeldReason::Outdated;
+            self.claims.hold(request.id, reason, now + RETRY, &mut self.outputs);
+        } else {
+            let (claims, mut parts) = self.claims_with_parts(now);
+            claims.request(request, &mut parts);
+        }
     }
 
     /// Whether a granted spending may still begin at `now`. If not, [`Replica::spent`] follows
     /// without a value.
-    pub fn may_begin(&self, _id: SpendId, _now: Moment) -> bool {
-        todo!()
+    pub fn may_begin(&self, id: SpendId, now: Moment) -> bool {
+        self.claims.may_begin(id, &self.mirror, now)
     }
 
     /// A granted spending has ended: the value is put into etcd, and the claim is released.
-    pub fn spent(&mut self, _id: SpendId, _result: Spent, _now: Moment) {
-        todo!()
+    pub fn spent(&mut self, id: SpendId, result: Spent, now: Moment) {
+        let (claims, mut parts) = self.claims_with_parts(now);
+        claims.spent(id, result, &mut parts);
     }
 
     /// Puts a verified value into etcd that does not come from a spending, unless a newer one is
     /// there or comes first.
-    pub fn publish(&mut self, _token: TokenKey, _value: Arc<[u8]>, _now: Moment) {
-        todo!()
+    pub fn publish(&mut self, token: TokenKey, value: Arc<[u8]>, now: Moment) {
+        let base = self.mirror.revision(&Key::Value(token.clone()));
+        self.publications.add(token, value, base);
+        self.send_publications(now);
     }
 
     /// An operator pauses a token for all replicas, or resumes it. Ends in [`Output::Answered`].
-    pub fn set_paused(&mut self, _token: TokenKey, _paused: bool, _now: Moment) -> OperationId {
-        todo!()
+    pub fn set_paused(&mut self, token: TokenKey, paused: bool, _now: Moment) -> OperationId {
+        let transaction = self.pause(&token, paused);
+        self.operate(Purpose::Pause(token, paused), transaction)
+    }
+
+    /// A step of a key rotation: replaces the value at `revision` by the same one, sealed with
+    /// another key. Fails while a replica spends for the token. Ends in [`Output::Answered`].
+    pub fn rekey_value(&mut self, token: TokenKey, revision: u64, value: Arc<[u8]>) -> OperationId {
+        let [claim, key] = [Key::Claim(token.clone()), Key::Value(token)];
+        let transaction = Transaction {
+            expected: vec![(key.clone(), revision), (claim, 0)],
+            puts: vec![(key.clone(), Record::Value(value))],
+            reads: vec![key],
+            ..Transaction::default()
+        };
+        self.operate(Purpose::Rekey, transaction)
+    }
+
+    /// The last step of a key rotation: names the key that seals new values. Ends in
+    /// [`Output::Answered`].
+    pub fn set_meta_key(&mut self, key: KeyId) -> OperationId {
+        let transaction = Transaction {
+            expected: vec![(Key::Meta, self.mirror.revision(&Key::Meta))],
+            puts: vec![(Key::Meta, Record::Meta(Meta { format: FORMAT, key }))],
+            reads: vec![Key::Meta],
+            ..Transaction::default()
+        };
+        self.operate(Purpose::Rekey, transaction)
     }
 
     /// Takes values from the current etcd cluster again, although it has an older revision or is
-    /// another one.
-    pub fn accept_store(&mut self, _now: Moment) {
-        todo!()
+    /// another one. The next [`Output::Seen`] is then older than the one before.
+    pub fn accept_store(&mut self, now: Moment) {
+        if let Some(Trouble::Foreign(why)) = &self.membership.trouble {
+            self.membership.trouble = Some(Trouble::Suspended(why.clone()));
+            self.seen = None;
+            self.mirror = Mirror::default();
+        }
+        if self.membership.is_suspended() {
+            self.membership.read_again(now);
+        }
+        self.advance(now);
     }
 
     /// Does what is due at `now`.
-    pub fn wake(&mut self, _now: Moment) {
-        todo!()
+    pub fn wake(&mut self, now: Moment) {
+        self.observe(now);
+        self.advance(now);
     }
 
     /// When [`Replica::wake`] has something to do.
     pub fn next_wake(&self) -> Option<Moment> {
-        todo!()
+        let usable = self.membership.trouble.is_none();
+        let joined = self.is_joined();
+        let Self { mirror, settings, operations, .. } = self;
+        [
+            self.membership.next_wake(self.view.digests()),
+            self.view.next_wake(),
+            operations.next_wake().filter(|_| usable),
+            self.claims.next_wake(mirror, operations, settings).filter(|_| usable),
+            self.publications.next_wake(&self.claims, mirror, settings).filter(|_| joined),
+            self.seen_unreported.then_some(self.seen_report_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Leaves the cluster once no spending is under way. Ends in [`Output::Left`].
-    pub fn leave(&mut self, _now: Moment) {
-        todo!()
+    pub fn leave(&mut self, now: Moment) {
+        self.observe(now);
+        self.membership.leaving = true;
+        let (claims, mut parts) = self.claims_with_parts(now);
+        claims.hold_all(&HeldReason::NotJoined, &mut parts);
+        self.advance(now);
     }
 }

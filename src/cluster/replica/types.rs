@@ -140,6 +140,8 @@ pub struct Transaction {
     pub deletes: Vec<Key>,
     /// Keys to read if something has another revision.
     pub reads: Vec<Key>,
+    /// All puts get the replica's lease. Only for [`ReplicaSettings::claim_on_lease`].
+    pub leased: bool,
 }
 
 /// The result of a transaction.
@@ -161,6 +163,19 @@ pub enum StoreError {
     /// etcd refused it, and it was not executed: rights, user or password, a request that it does
     /// not understand.
     Refused(Arc<str>),
+}
+
+/// How many claims came to what, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClaimCounts {
+    /// Spendings that were granted, the stolen ones included.
+    pub granted: u64,
+    /// Requests that were held.
+    pub held: u64,
+    /// Claims of silent replicas that were replaced.
+    pub stolen: u64,
+    /// Own claims that were gone when the spending ended.
+    pub lost: u64,
 }
 
 /// Number of an operation, to match its result.
@@ -188,6 +203,9 @@ pub struct ReplicaSettings {
     pub keys: Vec<KeyId>,
     /// For random numbers.
     pub seed: u64,
+    /// Puts claims on the lease, and takes whenever no claim exists. Unsafe: for tests that must see
+    /// two spendings at once.
+    pub claim_on_lease: bool,
 }
 
 /// A request to spend.
@@ -274,7 +292,7 @@ pub enum Output {
     Notice(ClusterNotice),
     /// The process must end: another replica has this name.
     NameTaken,
-    /// A request of an operator has ended: a pause, a resumption.
+    /// A request of an operator has ended: a pause, a resumption, a step of a key rotation.
     Answered(OperationId, Result<(), Arc<str>>),
     /// This replica has left the cluster.
     Left,
@@ -337,6 +355,12 @@ impl TokenKey {
         &self.0
     }
 
+    /// The names of its server and its own; `None` if another program has written the key.
+    pub fn names(&self) -> Option<(String, String)> {
+        let (server, name) = self.0.split_once('/')?;
+        Some((decode(server)?, decode(name)?))
+    }
+
     /// Its hash.
     pub fn hash(&self) -> TokenHash {
         TokenHash(hash(self.0.as_bytes()))
@@ -348,6 +372,11 @@ impl TokenHash {
     pub const fn slot(self) -> usize {
         // The highest bits are as good as any.
         (self.0 >> 54) as usize
+    }
+
+    /// What the token adds to the digest of its slot: bits that do not choose the slot.
+    pub(super) fn digest(self) -> u32 {
+        u32::try_from(self.0 & 0xffff_ffff).unwrap_or_default()
     }
 }
 
@@ -365,8 +394,45 @@ fn encode(text: &mut String, part: &str) {
     }
 }
 
+/// A part without its percent-encoding; `None` if it is not valid.
+fn decode(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            let (high, low) = (digit()?, digit()?);
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// `SipHash-1-3` with a fixed key: stable, and the same on all replicas.
 fn hash(bytes: &[u8]) -> u64 {
-    siphasher::sip::SipHasher13::new_with_keys(0x746f_6b65_6e6b_6565, 0x7020_636c_7573_7465)
-        .hash(bytes)
+    hash_with(0x7020_636c_7573_7465, bytes)
+}
+
+/// Like [`hash`], with a second half of the key.
+pub(super) fn hash_with(key: u64, bytes: &[u8]) -> u64 {
+    siphasher::sip::SipHasher13::new_with_keys(0x746f_6b65_6e6b_6565, key).hash(bytes)
+}
+
+#[cfg(test)]
+mod token_key_tests {
+    use super::*;
+
+    #[test]
+    fn token_key_contains_the_names_of_server_and_token() {
+        for (server, name) in [("sarus", "quotes"), ("a/b", "100% ä\n"), ("%2F", "/")] {
+            let key = TokenKey::new(server, name);
+            assert_eq!(key.names(), Some((server.to_owned(), name.to_owned())));
+            assert_eq!(TokenKey::parse(key.as_str()), Some(key));
+        }
+        for broken in ["a/%", "a/%2", "a/%zz", "a/%ff"] {
+            assert_eq!(TokenKey::parse(broken).unwrap().names(), None, "{broken}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::control::summary::Summary;
-use crate::control::{Counts, LifeBasis};
+use crate::control::{ClusterStatus, Counts, LifeBasis};
 use crate::time::{Moment, whole_millis};
 
 /// Maximum number of tokens shown, worst first. Further tokens are only counted.
@@ -38,6 +38,10 @@ pub struct TokenRow {
     pub dead_since: Option<Timestamp>,
     /// How it gets a new value, if it needs one or an attempt is planned; `None` without `reauth`.
     pub reauth: Option<ReauthRow>,
+    /// The replica that checks it; `None` without a cluster, or if names are hidden.
+    pub replica: Option<Arc<str>>,
+    /// The replica that logs in, renews or revokes at present.
+    pub claimed_by: Option<Arc<str>>,
 }
 
 /// The re-authentication of one token.
@@ -55,8 +59,8 @@ impl TokenRow {
     /// The row in the wire format: id, name, server, state, remaining life (negative after the
     /// expiry), life, time until the next check, when it died, its re-authentication (whether an
     /// attempt is in progress, attempts left, and time until the next one), and what its life is based
-    /// on if that is no report of it: `assumed` or `endless`. Times are in milliseconds; when it died
-    /// is in Unix time.
+    /// on if that is no report of it: `assumed` or `endless`. In a cluster also the pair of the
+    /// replica that checks it and the one with a claim. Times are in milliseconds; when it died is in Unix time.
     pub(super) fn to_wire(&self, now: Moment) -> impl Serialize + use<'_> {
         let ahead = |moment: Moment| whole_millis(moment.since(now));
         // One of the two is zero.
@@ -76,8 +80,28 @@ impl TokenRow {
             LifeBasis::Endless => Some("endless"),
         };
         let Self { id, server, state, life_ms, .. } = self;
-        (id, self.name.as_deref(), server, state, left, life_ms, next, dead, reauth, basis)
+        let name = self.name.as_deref();
+        match &self.replica {
+            None => {
+                RowWire::Alone((id, name, server, state, left, life_ms, next, dead, reauth, basis))
+            }
+            Some(replica) => {
+                let claimed_by = self.claimed_by.as_deref();
+                let place = (&**replica, claimed_by);
+                RowWire::InCluster((
+                    id, name, server, state, left, life_ms, next, dead, reauth, basis, place,
+                ))
+            }
+        }
     }
+}
+
+/// A row in the wire format, which is longer in a cluster.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum RowWire<A, C> {
+    Alone(A),
+    InCluster(C),
 }
 
 /// One server and its tokens.
@@ -164,6 +188,8 @@ pub struct Snapshot {
     pub notes: Vec<EventNote>,
     /// When the configuration on disk was rejected, if it was. The error may name tokens.
     pub config_rejected: Option<Timestamp>,
+    /// The cluster of replicas, if there is one.
+    pub cluster: Option<ClusterStatus>,
 }
 
 impl Snapshot {
@@ -202,6 +228,8 @@ pub(super) mod tests {
             next_check: Some(Moment::from_millis(3_000)),
             dead_since: None,
             reauth: None,
+            replica: None,
+            claimed_by: None,
         }
     }
 
@@ -249,6 +277,28 @@ pub(super) mod tests {
         let rendered = serde_json::to_string(&dead.to_wire(Moment::from_millis(2_500)));
         let expected = r#"[7,"token-7",0,"expired",null,4000,null,0,[false,2,2000],null]"#;
         assert_eq!(rendered.expect("JSON"), expected);
+    }
+
+    #[test]
+    fn wire_row_in_a_cluster_ends_with_the_replica_and_the_claim() {
+        let elsewhere = TokenRow {
+            state: "elsewhere",
+            until: None,
+            next_check: None,
+            replica: Some("keeper-b".into()),
+            ..row(7)
+        };
+        let claimed = TokenRow { claimed_by: Some("keeper-b".into()), ..elsewhere.clone() };
+        for (row, place) in
+            [(elsewhere, json!(["keeper-b", null])), (claimed, json!(["keeper-b", "keeper-b"]))]
+        {
+            let rendered = serde_json::to_value(row.to_wire(Moment::from_millis(2_500)));
+            let expected =
+                json!([7, "token-7", 0, "elsewhere", null, 4000, null, null, null, null]);
+            let mut expected = expected.as_array().expect("a list").clone();
+            expected.push(place);
+            assert_eq!(rendered.expect("JSON"), serde_json::Value::Array(expected));
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use super::{Broadcaster, EventNote, Snapshot, TokenRow};
 use crate::clock;
-use crate::control::Counts;
 use crate::control::summary::Summary;
+use crate::control::{ClusterStatus, Counts};
 use crate::time::{Moment, whole_millis};
 
 /// Rows per chunk: 60 KB, encoded in a third of a millisecond.
@@ -49,6 +49,8 @@ struct Overview<'a, S> {
     servers: Vec<S>,
     next_check_ms: Option<u64>,
     config_rejected_at_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<&'a ClusterStatus>,
     /// The daemon's clock, in Unix time.
     now_ms: i64,
 }
@@ -129,6 +131,7 @@ impl SseClient {
                 config_rejected_at_ms: snapshot
                     .config_rejected
                     .map(jiff::Timestamp::as_millisecond),
+                cluster: snapshot.cluster.as_ref(),
                 now_ms: clock::wall_clock().as_millisecond(),
             },
         );

@@ -1,8 +1,10 @@
 //! The wording of the sentences.
 
-use super::{Concern, Facts, LifeBasis, OutageFacts, Part, TokenFacts, ValueOrigin, When};
+use super::{
+    Concern, Facts, LifeBasis, NoEtcdFacts, OutageFacts, Part, TokenFacts, ValueOrigin, When,
+};
 use crate::lifecycle::State;
-use crate::text::group_digits;
+use crate::text::{format_millis, group_digits};
 
 /// Parts of a sentence that is being written.
 #[derive(Default)]
@@ -70,7 +72,37 @@ impl Sentence {
         }
     }
 
-    /// About the most urgent concern, and the number of tokens with others.
+    pub(super) fn no_etcd(&mut self, no_etcd: &NoEtcdFacts) {
+        self.text("etcd cannot be used");
+        self.at(" since", no_etcd.since_ms);
+        if let Some(reason) = &no_etcd.reason {
+            self.text(&format!(": {reason}"));
+        }
+        self.text(
+            match no_etcd.held {
+                0 => ". Checks continue; logins would wait for it. ".to_owned(),
+                1 => ". Checks continue; the login of 1 token waits for it. ".to_owned(),
+                held => {
+                    format!(
+                        ". Checks continue; the logins of {} tokens wait for it. ",
+                        group_digits(held)
+                    )
+                }
+            }
+            .as_str(),
+        );
+    }
+
+    /// About tokens of which none is checked here.
+    pub(super) fn all_elsewhere(&mut self, first: &[TokenFacts], count: usize) {
+        match first {
+            [token] if count == 1 => self.token_summary(token),
+            _ => self.text(&format!("Other replicas check all {} tokens.", group_digits(count))),
+        }
+    }
+
+    /// About the most urgent concern, and the number of tokens with others. `total` tokens are
+    /// checked here.
     pub(super) fn most_urgent(&mut self, facts: &Facts, total: usize) {
         let main = facts.main_concern();
         let count = match main {
@@ -78,20 +110,23 @@ impl Sentence {
             Concern::Failing => facts.count(main) + facts.count(Concern::Unchecked),
             _ => facts.count(main),
         };
+        let here = if facts.count(Concern::Elsewhere) > 0 { " checked here" } else { "" };
         let of = |one: &str, many: &str| {
             let verb = if count == 1 { one } else { many };
-            format!("{} of {} {verb}", group_digits(count), group_digits(total))
+            format!("{} of {}{here} {verb}", group_digits(count), group_digits(total))
         };
         let dead = facts.counts[..=Concern::Unchecked as usize].iter().sum::<usize>();
         let alive = total - dead - facts.count(Concern::Paused);
-        let alive = if alive == total {
-            format!("All {} tokens are alive", group_digits(total))
-        } else {
-            format!("{} of {} tokens are alive", group_digits(alive), group_digits(total))
+        let alive = match total {
+            1 if alive == 1 => format!("The token{here} is alive"),
+            _ if alive == total => format!("All {} tokens{here} are alive", group_digits(total)),
+            _ => {
+                format!("{} of {} tokens{here} are alive", group_digits(alive), group_digits(total))
+            }
         };
         let alike: Vec<_> = facts.first.iter().filter(|token| token.concern == main).collect();
         match (main, &alike[..]) {
-            (Concern::Alive, _) => {
+            (Concern::Alive | Concern::Elsewhere, _) => {
                 self.text(&alive);
                 self.next_check(facts.next_check_ms);
             }
@@ -222,6 +257,7 @@ impl Sentence {
                     "is paused and does not expire",
                 ],
             ),
+            (State::Elsewhere, _) => self.checked_elsewhere(token),
             (State::Retrying | State::Alive, None) => self.text("is alive"),
             (State::Retrying | State::Alive, Some(_)) => {
                 self.expiry(token, ["expires at", "is assumed to expire at", "does not expire"]);
@@ -245,6 +281,7 @@ impl Sentence {
                 self.fate(token);
                 self.next_check(token.next_check_ms);
             }
+            State::Elsewhere => self.checked_elsewhere(token),
             State::Paused => {
                 self.fate(token);
                 self.text("; `tokenkeep resume");
@@ -268,6 +305,16 @@ impl Sentence {
             }
         }
         self.text(".");
+    }
+
+    fn checked_elsewhere(&mut self, token: &TokenFacts) {
+        let facts = token.elsewhere.clone().unwrap_or_default();
+        let replica = facts.replica.as_deref();
+        self.text(&format!("is checked by {}", replica.unwrap_or("another replica")));
+        if let Some(time) = facts.take_over_ms {
+            let (who, time) = (replica.unwrap_or("that one"), format_millis(time));
+            self.text(&format!("; this replica takes over within {time} if {who} fails"));
+        }
     }
 
     /// The expiry, if it is known: after a text for one that the server reported, or one for an
@@ -390,5 +437,6 @@ const fn word(concern: Concern) -> &'static str {
         Concern::Retrying => "retrying",
         Concern::Paused => "paused",
         Concern::Alive => "alive",
+        Concern::Elsewhere => "checked by other replicas",
     }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Config {
     /// Sets the log level.
     filter: Option<Guard>,
     is_stopping: bool,
+    /// A reload was applied since the last [`take_reloaded`](Self::take_reloaded).
+    has_reloaded: bool,
 }
 
 impl Config {
@@ -96,6 +98,7 @@ impl Config {
             warned_inotify_error: None,
             filter: None,
             is_stopping: false,
+            has_reloaded: false,
         }
     }
 
@@ -278,6 +281,11 @@ impl Config {
         while self.reloads.is_running() {
             self.reloads.end(Reloaded { error: error.clone(), ..Reloaded::default() });
         }
+    }
+
+    /// Whether a reload was applied since the last call.
+    pub(crate) const fn take_reloaded(&mut self) -> bool {
+        std::mem::replace(&mut self.has_reloaded, false)
     }
 
     /// Whether the daemon is stopping.

@@ -16,7 +16,7 @@ use crate::daemon::service_manager;
 use crate::daemon::tasks::blocking::blocking;
 use crate::daemon::tokens::{ServerHandle, Tokens};
 use crate::event_log::{self, EventName, Fields};
-use crate::settings::{Loaded, Settings, Warning};
+use crate::settings::{Cluster, Loaded, Settings, Warning};
 use crate::systemd;
 use crate::text::one_line;
 
@@ -179,6 +179,7 @@ impl Config {
     ) {
         let Reload { application, needs_restart, level, warnings, is_unchanged, .. } = reload;
         self.unread.clear();
+        self.has_reloaded = true;
         self.rejected = None;
         self.warn(&warnings, &mut tokens.log);
         self.warn_of_watches(tokens, inventories);
@@ -240,7 +241,15 @@ fn removes_everything(old: &Settings, new: &Settings) -> bool {
 
 /// The settings that only a restart can change, if they differ.
 fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
+    let clusters = old.cluster.as_ref().zip(new.cluster.as_ref());
+    let differs = |differ: fn(&Cluster, &Cluster) -> bool| {
+        clusters.is_some_and(|(old, new)| differ(old, new))
+    };
     let settings = [
+        ("cluster", old.cluster.is_some() != new.cluster.is_some()),
+        ("cluster.name", differs(|old, new| old.name != new.name)),
+        ("cluster.prefix", differs(|old, new| old.prefix != new.prefix)),
+        ("cluster.failover", differs(|old, new| old.failover != new.failover)),
         ("state_dir", old.state_dir != new.state_dir),
         ("log.format", old.log.format != new.log.format),
         ("control.socket", old.control.socket != new.control.socket),
@@ -261,5 +270,51 @@ fn list(names: &[String]) -> Option<String> {
         0 => None,
         len if len <= NAMES_IN_A_LINE => Some(first),
         len => Some(format!("{first} and {} more", len - NAMES_IN_A_LINE)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::settings::load;
+
+    fn settings(cluster: &str) -> Settings {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenkeep.toml");
+        fs::write(&path, cluster).unwrap();
+        load(&path, std::iter::empty()).unwrap().settings
+    }
+
+    fn cluster(changed: &str) -> Settings {
+        let lines = [
+            "etcd = [\"https://10.0.0.1:2379\"]",
+            "name = \"a\"",
+            "prefix = \"/p\"",
+            "failover = \"10s\"",
+            "key = { file = \"/k\" }",
+        ];
+        let name = |line: &str| line.split(' ').next().map(str::to_owned);
+        let lines = lines.map(|line| if name(line) == name(changed) { changed } else { line });
+        settings(&format!("[cluster]\n{}\n", lines.join("\n")))
+    }
+
+    #[test]
+    fn name_prefix_and_failover_of_a_replica_need_a_restart() {
+        let restart = |changed| needs_restart(&cluster(""), &cluster(changed));
+        assert_eq!(restart("name = \"b\"").as_deref(), Some("cluster.name"));
+        assert_eq!(restart("prefix = \"/q\"").as_deref(), Some("cluster.prefix"));
+        assert_eq!(restart("failover = \"9s\"").as_deref(), Some("cluster.failover"));
+        assert_eq!(restart("etcd = [\"https://10.0.0.2:2379\"]"), None);
+        assert_eq!(restart("key = { file = \"/l\" }"), None);
+    }
+
+    #[test]
+    fn adding_or_removing_a_cluster_needs_a_restart() {
+        let [alone, replica] = [settings(""), cluster("")];
+        assert_eq!(needs_restart(&alone, &replica).as_deref(), Some("cluster"));
+        assert_eq!(needs_restart(&replica, &alone).as_deref(), Some("cluster"));
+        assert_eq!(needs_restart(&replica, &replica), None);
     }
 }

@@ -7,12 +7,14 @@ use crate::clock;
 use crate::control::{
     ApiError, ApiErrorKind, Caller, Command, Health, IssuedValue, Reply, TokenDetail,
 };
+use crate::daemon::cluster::{Cluster, Pause};
 use crate::daemon::config::Config;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
+use crate::daemon::notices;
 use crate::daemon::queries::{
-    DashboardQuery, Disclosure, ListQuery, MetricsQuery, Query, ScanQueue, View, scan_events,
-    token_summary,
+    DashboardQuery, Disclosure, ListQuery, MetricsQuery, Query, ScanQueue, View, cluster_detail,
+    scan_events, token_summary,
 };
 use crate::daemon::tasks::blocking::{USERS, blocking_among};
 use crate::daemon::tokens::Tokens;
@@ -28,6 +30,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) inventories: &'a Inventories,
     pub(crate) config: &'a mut Config,
     pub(crate) metrics: &'a Metrics,
+    /// The cluster, if this daemon is a replica.
+    pub(crate) cluster: Option<&'a mut Cluster>,
 }
 
 /// A client requests a token's value, and it is known whether it may read it.
@@ -92,6 +96,11 @@ impl PendingCommands {
             Command::Events(scan, reply) => {
                 drop(reply.send(Ok(scan_events(&parts.tokens.log, &scan))));
             }
+            Command::Act { name, request, caller, reply }
+                if parts.pauses_replicas(&name, request, caller) =>
+            {
+                parts.pause_replicas(Pause { name, request, caller, reply });
+            }
             Command::Act { name, request, caller, reply } => {
                 let result = parts.act(&name, request, caller);
                 let action = (Some(&*name), request.as_str());
@@ -100,6 +109,17 @@ impl PendingCommands {
             }
             Command::Value { name, caller, reply } => {
                 self.request_value(name, caller, reply, parts);
+            }
+            Command::Cluster(reply) => {
+                if let Some(cluster) = &mut parts.cluster {
+                    cluster.ask_endpoints();
+                }
+                drop(reply.send(cluster_detail(&parts.view())));
+            }
+            Command::Rekey { caller, reply } => {
+                let result = parts.rekey(caller);
+                parts.log_action((None, "rekey"), caller, result.as_ref().err());
+                drop(reply.send(result));
             }
             Command::Reload { caller, reply } => {
                 let error = (!caller.may_act()).then(forbidden);
@@ -153,8 +173,32 @@ impl Parts<'_> {
             settings: &self.config.settings,
             config_rejected: self.config.rejected.as_ref(),
             metrics: self.metrics,
+            cluster: self.cluster.as_deref().map(Cluster::view),
             dropped_lines: self.config.dropped_lines(),
         }
+    }
+
+    /// Whether a command pauses or resumes a token for all replicas of a cluster.
+    fn pauses_replicas(&self, name: &str, request: OperatorRequest, caller: Caller) -> bool {
+        self.cluster.is_some()
+            && matches!(request, OperatorRequest::Pause | OperatorRequest::Resume)
+            && caller.may_act()
+            && self.tokens.registry.id_of(name).is_some()
+    }
+
+    fn pause_replicas(&mut self, pause: Pause) {
+        if let Some(cluster) = &mut self.cluster
+            && let Some(id) = self.tokens.registry.id_of(&pause.name)
+        {
+            cluster.pause(pause, id, self.tokens);
+        }
+    }
+
+    fn rekey(&mut self, caller: Caller) -> Result<(), ApiError> {
+        if !caller.may_act() {
+            return Err(forbidden());
+        }
+        self.cluster.as_mut().ok_or_else(ApiError::no_cluster)?.begin_rekey()
     }
 
     fn act(
@@ -166,8 +210,13 @@ impl Parts<'_> {
         if !caller.may_act() {
             return Err(forbidden());
         }
-        let Tokens { scheduler, registry, .. } = self.tokens;
-        let id = registry.id_of(name).ok_or_else(|| ApiError::no_token(name))?;
+        let id = self.tokens.registry.id_of(name).ok_or_else(|| ApiError::no_token(name))?;
+        if let Some(cluster) = &self.cluster
+            && let Some(error) = cluster.refusal(id, name, request, self.tokens)
+        {
+            return Err(error);
+        }
+        let Tokens { scheduler, .. } = self.tokens;
         let result = scheduler.request(id, request, clock::now());
         result.map_err(|error| ApiError::new(ApiErrorKind::Conflict, error.to_string()))
     }
@@ -232,28 +281,17 @@ impl Parts<'_> {
             counts: view.counts(),
             servers: view.servers(),
             config_rejected: view.config_rejected.cloned(),
+            cluster: view.cluster_status(Disclosure::EVERYTHING),
         }
     }
 
     fn log_action(
         &mut self,
-        (token, action): (Option<&str>, &str),
+        action: (Option<&str>, &str),
         caller: Caller,
         error: Option<&ApiError>,
     ) {
-        let uid = Some(caller.uid);
-        let fields = Fields { token, action: Some(action), uid, ..Fields::default() };
-        match error {
-            None => {
-                let message = format!("control command: {action} (uid {})", caller.uid);
-                self.tokens.log.event(EventName::ActionRequested, &message, fields);
-            }
-            Some(error) => {
-                let fields = Fields { error: Some(&error.message), ..fields };
-                let message = format!("user {} was refused: {action}", caller.uid);
-                self.tokens.log.event(EventName::ActionRefused, &message, fields);
-            }
-        }
+        notices::operator_action(&mut self.tokens.log, action, caller, error);
     }
 }
 

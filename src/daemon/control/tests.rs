@@ -37,7 +37,7 @@ impl World {
 
     fn parts(&mut self) -> Parts<'_> {
         let Self { tokens, inventories, config, metrics } = self;
-        Parts { tokens, inventories, config, metrics }
+        Parts { tokens, inventories, config, metrics, cluster: None }
     }
 }
 

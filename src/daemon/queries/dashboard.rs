@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::digest::{Digest, Disclosure};
 use super::top_k::{TopK, rank};
-use super::views::{View, counted, dead_since, level, life_basis};
+use super::views::{View, dead_since, known_expiry, level, life_basis};
 use crate::clock;
 use crate::control::Reply;
 use crate::control::dashboard::{
@@ -85,20 +85,26 @@ impl DashboardQuery {
 }
 
 fn row(view: &View<'_>, key: u32, names: bool) -> Option<TokenRow> {
-    let Tokens { scheduler, registry, .. } = view.tokens;
+    let Tokens { scheduler, registry, servers, .. } = view.tokens;
     let id = scheduler.id_of(key)?;
     let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
+    let server = entry.config().server;
+    let cluster = view.cluster.filter(|_| names);
+    let place =
+        cluster.map(|cluster| cluster.place_of(&servers[server].settings.name, entry.name()));
     Some(TokenRow {
         id: key,
         name: names.then(|| Arc::from(entry.name())),
-        server: entry.config().server.index(),
+        server: server.index(),
         state: token.state().as_str(),
-        until: token.expiry(),
+        until: known_expiry(&token),
         life_ms: Some(token.life_ms()).filter(|life| *life > 0),
         basis: life_basis(&token, &scheduler.spec(id)?.policy),
         next_check: scheduler.next_check(id),
         dead_since: dead_since(&token, entry),
         reauth: reauth(scheduler, id, &token),
+        replica: place.and_then(|place| place.replica).map(Arc::from),
+        claimed_by: place.and_then(|place| place.claim).map(|claim| claim.replica.clone()),
     })
 }
 
@@ -119,8 +125,9 @@ fn snapshot(view: &View<'_>, rows: Vec<TokenRow>, digest: Digest, names: bool) -
     let states = view.counts();
     let rest = states.total.saturating_sub(rows.len());
     let next_check = digest.next_check(view);
+    let disclosure = Disclosure { names, details: false };
     Snapshot {
-        summary: digest.summary(view, Disclosure { names, details: false }),
+        summary: digest.summary(view, disclosure),
         rows,
         rest,
         states,
@@ -128,6 +135,7 @@ fn snapshot(view: &View<'_>, rows: Vec<TokenRow>, digest: Digest, names: bool) -
         next_check,
         notes: notes(view, names),
         config_rejected: view.config_rejected.map(|rejection| rejection.at),
+        cluster: view.cluster_status(disclosure),
     }
 }
 
@@ -143,7 +151,7 @@ fn server_counts(view: &View<'_>) -> Vec<ServerCounts> {
             name: server.name.as_str().into(),
             outage: (!view.tokens.is_available(id)).then(|| outage(view, id)),
             throttled_until: view.tokens.scheduler.throttled_until(id),
-            states: counted(&view.tokens.scheduler.state_counts_of(id)),
+            states: view.counted(&view.tokens.scheduler.state_counts_of(id)),
         };
     }
     counts

@@ -8,8 +8,8 @@ use super::top_k::TopK;
 use super::views::{View, dead_since, life_basis};
 use crate::clock;
 use crate::control::summary::{
-    Concern, Facts, OutageFacts, ReauthFacts, Summary, TokenFacts, ValueOrigin, When, summarize,
-    summarize_token,
+    Concern, ElsewhereFacts, Facts, NoEtcdFacts, OutageFacts, ReauthFacts, Summary, TokenFacts,
+    ValueOrigin, When, summarize, summarize_token,
 };
 use crate::daemon::tokens::{Outage, TokenEntry};
 use crate::event_log::{EventName, LoggedEvent, Severity};
@@ -107,6 +107,7 @@ impl Digest {
             first,
             next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
             outages: outages(view, disclosure),
+            no_etcd: no_etcd(view, disclosure),
         })
     }
 }
@@ -129,6 +130,7 @@ fn concern(summary: TokenSummary, spec: &TokenSpec, now: Moment) -> Concern {
         State::Unverified if summary.is_failing => Concern::Failing,
         State::Unverified => Concern::Unchecked,
         State::Paused => Concern::Paused,
+        State::Elsewhere => Concern::Elsewhere,
         State::Retrying | State::Alive if summary.is_unrenewed && !has_reauth => Concern::RunsOut,
         State::Retrying => Concern::Retrying,
         State::Alive => Concern::Alive,
@@ -156,6 +158,7 @@ fn token_facts(view: &View<'_>, id: TokenId, disclosure: Disclosure) -> Option<T
         next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
         source: if disclosure.details { value_origin(view, entry) } else { ValueOrigin::Hidden },
         reauth: reauth(scheduler, id, &token, spec, now, wall),
+        elsewhere: elsewhere(view, &token, entry, disclosure),
     })
 }
 
@@ -174,6 +177,32 @@ fn reauth(
         next: next.map(|next| when(next, now, wall)),
         attempts_left: token.attempts_left(&policy, now),
         max_attempts: policy.max_attempts.get(),
+    })
+}
+
+/// Which replica checks the token, if that is another one.
+fn elsewhere(
+    view: &View<'_>,
+    token: &Token,
+    entry: TokenEntry<'_>,
+    disclosure: Disclosure,
+) -> Option<ElsewhereFacts> {
+    let cluster = view.cluster.filter(|_| token.state() == State::Elsewhere)?;
+    let server = &view.tokens.servers[entry.config().server].settings.name;
+    let place = cluster.place_of(server, entry.name());
+    let failover = Some(whole_millis(cluster.settings.failover));
+    Some(ElsewhereFacts {
+        replica: place.replica.filter(|_| disclosure.names).map(str::to_owned),
+        take_over_ms: failover.filter(|_| cluster.replica.unreachable().is_none()),
+    })
+}
+
+fn no_etcd(view: &View<'_>, disclosure: Disclosure) -> Option<NoEtcdFacts> {
+    let status = view.cluster_status(disclosure).filter(|status| !status.reachable)?;
+    Some(NoEtcdFacts {
+        since_ms: status.unreachable_since.map(Timestamp::as_millisecond),
+        reason: status.error,
+        held: status.held,
     })
 }
 
@@ -213,7 +242,9 @@ fn death(view: &View<'_>, token: &Token, entry: TokenEntry<'_>) -> Death {
         State::Missing => {
             Death { at: latest(|event| event.name == EventName::TokenMissing), was_revoked: false }
         }
-        State::Unverified | State::Retrying | State::Paused | State::Alive => Death::default(),
+        State::Unverified | State::Retrying | State::Paused | State::Elsewhere | State::Alive => {
+            Death::default()
+        }
     }
 }
 

@@ -176,7 +176,8 @@ impl ListQuery {
         let config_rejected = view.config_rejected.cloned();
         let summary = digest.map(|digest| digest.summary(view, Disclosure::EVERYTHING));
         let counts = view.counts();
-        let page = TokenPage { summary, counts, matched, tokens, next, config_rejected };
+        let cluster = view.cluster_status(Disclosure::EVERYTHING);
+        let page = TokenPage { summary, counts, matched, tokens, next, config_rejected, cluster };
         // The client may be gone.
         let _ = reply.send(Ok(page));
     }

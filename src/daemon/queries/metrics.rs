@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::cluster::ClusterView;
 use super::views::View;
 use crate::clock;
 use crate::control::Reply;
@@ -133,7 +134,9 @@ impl MetricsQuery {
             }
             self.assumed[server] += 1;
         }
-        let Some(expiry) = summary.expiry else { return };
+        let Some(expiry) = summary.expiry.filter(|_| summary.state != State::Elsewhere) else {
+            return;
+        };
         if self.lives.len() <= server {
             self.lives.resize_with(server + 1, LifeHistogram::default);
         }
@@ -148,12 +151,15 @@ impl MetricsQuery {
         }
     }
 
-    fn registry(&self, view: &View<'_>, names: bool) -> Registry {
+    pub(super) fn registry(&self, view: &View<'_>, names: bool) -> Registry {
         let mut registry = Registry::with_prefix("tokenkeep");
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "Version of the running program", Info::new(version));
         view.metrics.register(&mut registry);
         self.register_servers(view, &mut registry);
+        if let Some(cluster) = view.cluster {
+            register_cluster(cluster, &mut registry);
+        }
         if names {
             register_named(view, &mut registry, self.now);
         }
@@ -180,7 +186,8 @@ impl MetricsQuery {
             let Some(id) = view.tokens.servers.id_of(&server.name) else { continue };
             let labels = vec![("server", server.name.clone())];
             let state_counts = view.tokens.scheduler.state_counts_of(id);
-            for state in State::ALL {
+            let is_shown = |state: &State| *state != State::Elsewhere || view.cluster.is_some();
+            for state in State::ALL.into_iter().filter(is_shown) {
                 let state_label = vec![("state", state.as_str().to_owned())];
                 let labels = [labels.clone(), state_label].concat();
                 tokens.get_or_create(&labels).set(whole(state_counts.of(state)));
@@ -221,6 +228,33 @@ impl MetricsQuery {
     }
 }
 
+fn register_cluster(cluster: ClusterView<'_>, registry: &mut Registry) {
+    let (reachable, members) = (Gauge::<i64>::default(), Gauge::<i64>::default());
+    reachable.set(i64::from(cluster.replica.unreachable().is_none()));
+    members.set(whole(cluster.members().len()));
+    let claims = Family::<Labels, Counter>::default();
+    let counts = cluster.replica.claim_counts();
+    for (result, count) in [
+        ("granted", counts.granted),
+        ("held", counts.held),
+        ("stolen", counts.stolen),
+        ("lost", counts.lost),
+    ] {
+        claims.get_or_create(&vec![("result", result.to_owned())]).inc_by(count);
+    }
+    registry.register("cluster_claims", "Requests for claims, by result", claims);
+    registry.register(
+        "cluster_reachable",
+        "1 if etcd can be used, 0 if logins wait for it",
+        reachable,
+    );
+    registry.register(
+        "cluster_members",
+        "Living replicas, this one included, as this one has last seen",
+        members,
+    );
+}
+
 fn register_named(view: &View<'_>, registry: &mut Registry, now: Moment) {
     let (alive, remaining) = (Gauges::default(), FloatGauges::default());
     let (expiries, mut infos) = (Gauges::default(), TokenInfos::default());
@@ -229,6 +263,10 @@ fn register_named(view: &View<'_>, registry: &mut Registry, now: Moment) {
     for token in named {
         let id: Option<TokenId> = view.tokens.registry.id_of(&token.name);
         let Some(known) = id.and_then(|id| view.tokens.scheduler.token(id)) else { continue };
+        // The replica that checks it exports its life.
+        if known.state() == State::Elsewhere {
+            continue;
+        }
         let labels = vec![("token", token.name.clone())];
         let lives = matches!(known.state(), State::Alive | State::Retrying);
         alive.get_or_create(&labels).set(i64::from(lives));

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::cluster::ClusterView;
 use crate::clock;
 use crate::control::{
     ConfigRejection, Counts, EventView, LifeBasis, ReauthView, ServerView, TokenDetail, TokenView,
@@ -28,6 +29,8 @@ pub(crate) struct View<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) config_rejected: Option<&'a ConfigRejection>,
     pub(crate) metrics: &'a Metrics,
+    /// The cluster, if this daemon is a replica.
+    pub(crate) cluster: Option<ClusterView<'a>>,
     /// Lines that the log has dropped.
     pub(crate) dropped_lines: u64,
 }
@@ -35,7 +38,12 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     /// How many tokens are in each state.
     pub(crate) fn counts(&self) -> Counts {
-        counted(&self.tokens.scheduler.state_counts())
+        self.counted(&self.tokens.scheduler.state_counts())
+    }
+
+    pub(super) fn counted(&self, state_counts: &StateCounts) -> Counts {
+        let elsewhere = self.cluster.map(|_| state_counts.of(State::Elsewhere));
+        Counts { elsewhere, ..counted(state_counts) }
     }
 
     /// One token, as a row of a list.
@@ -47,12 +55,14 @@ impl View<'_> {
         let reading = token.reading();
         let basis = life_basis(&token, &scheduler.spec(id)?.policy);
         let next_check = scheduler.next_check(id);
+        let server = &servers[entry.config().server].settings.name;
+        let place = self.cluster.map(|cluster| cluster.place_of(server, entry.name()));
         Some(TokenView {
             name: entry.name().to_owned(),
-            server: servers[entry.config().server].settings.name.clone(),
+            server: server.clone(),
             inventory: inventory.map(|inventory| inventory.settings.name.clone()),
             state: token.state().as_str().to_owned(),
-            remaining_ms: token.expiry().map(|bound| signed(bound, now)),
+            remaining_ms: known_expiry(&token).map(|bound| signed(bound, now)),
             life_ms: Some(token.life_ms()).filter(|life| *life > 0),
             last_check_ms: reading.map(|reading| whole_millis(now.since(reading.received))),
             next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
@@ -60,6 +70,8 @@ impl View<'_> {
             renews_by: renews_by(scheduler.renews_by(entry.config().server)),
             assumed: basis == LifeBasis::Assumed,
             endless: basis == LifeBasis::Endless,
+            replica: place.and_then(|place| place.replica).map(str::to_owned),
+            claim: place.and_then(|place| place.claim).map(|claim| claim.view(now)),
         })
     }
 
@@ -112,7 +124,8 @@ impl View<'_> {
     }
 }
 
-pub(super) fn counted(state_counts: &StateCounts) -> Counts {
+/// How many tokens are in each state of a daemon alone.
+fn counted(state_counts: &StateCounts) -> Counts {
     Counts {
         total: state_counts.total(),
         alive: state_counts.of(State::Alive),
@@ -122,6 +135,7 @@ pub(super) fn counted(state_counts: &StateCounts) -> Counts {
         expired: state_counts.of(State::Expired),
         rejected: state_counts.of(State::Rejected),
         missing: state_counts.of(State::Missing),
+        elsewhere: None,
     }
 }
 
@@ -134,6 +148,12 @@ pub(super) fn life_basis(token: &Token, policy: &Policy) -> LifeBasis {
     } else {
         LifeBasis::Reported
     }
+}
+
+/// When the token expires, as far as this replica knows: what it was told before another replica
+/// checks the token proves nothing.
+pub(super) fn known_expiry(token: &Token) -> Option<Moment> {
+    token.expiry().filter(|_| token.state() != State::Elsewhere)
 }
 
 /// When the server reported the current value as expired or rejected; `None` in other states.

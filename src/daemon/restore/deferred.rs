@@ -111,6 +111,7 @@ impl DeferredRestore {
             {
                 let change = SourceChange::NewValue;
                 tokens.scheduler.source_changed(id, change, now);
+                tokens.note_listing(id);
             }
         }
         tokens.deferred.advance(RestoreStage::Current, None);

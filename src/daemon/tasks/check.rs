@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Completion;
+use super::{Completion, Grant};
 use crate::clock;
 use crate::daemon::tokens::{ReplacedValue, ServerClient};
 use crate::lifecycle::{CheckResult, Method, Slot};
@@ -32,6 +32,15 @@ pub(super) async fn check(
         CheckResult { sent, received: clock::now_ceil(), outcome, replaced, cannot_renew: false };
     let replaced = new_value.map(|to| ReplacedValue { slot, from: Some(value), to });
     Completion::Checked(ticket, answer, replaced)
+}
+
+/// Revokes a value, unless it is too late for that.
+pub(super) async fn revoke_if_in_time(
+    ticket: Ticket,
+    grant: Grant,
+    revoke: impl Future<Output = Completion>,
+) -> Completion {
+    if grant.is_over() { Completion::NotBegun(ticket) } else { revoke.await }
 }
 
 /// Revokes a value.

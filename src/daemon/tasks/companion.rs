@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::blocking::{REFRESH_TOKENS, blocking_among};
 use super::write_back::{FileLock, run_locked, write};
-use super::{Completion, KeyedLocks};
+use super::{AdoptedValue, Completion, KeyedLocks, RefreshState};
 use crate::daemon::companions::{
     Companion, CompanionEvent, CompanionReport, CompanionSource, HeldCompanion, Refusal,
 };
@@ -274,6 +274,46 @@ impl CompanionAccess {
         let path = self.file().map(|(path, _)| path);
         CompanionReport { name: self.companion.name().into(), path, event }
     }
+}
+
+/// Executes a granted spending. Its result comes with the refresh token that counts then, for the
+/// other replicas.
+pub(super) async fn granted<F: Future<Output = Completion>>(
+    access: Option<CompanionAccess>,
+    spend: impl FnOnce() -> F,
+) -> Completion {
+    let before = counting(access.as_ref()).await;
+    let completion = spend().await;
+    if matches!(completion, Completion::NotBegun(_)) {
+        return completion;
+    }
+    let current = counting(access.as_ref()).await;
+    let is_new = current != before;
+    Completion::Spent(Box::new(completion), RefreshState { current, is_new })
+}
+
+/// The refresh token that counts.
+async fn counting(access: Option<&CompanionAccess>) -> Option<TokenValue> {
+    access?.hold().await.current().ok().flatten()
+}
+
+/// Stores the refresh token that came with the value of another replica. The one before was spent
+/// there, or its session has ended.
+pub(super) async fn adopt(
+    access: CompanionAccess,
+    refresh: Option<TokenValue>,
+    adopted: AdoptedValue,
+) -> Completion {
+    let mut held = access.hold().await;
+    drop(access.read(&mut held).await);
+    let is_foreign = refresh.as_ref().is_some_and(|refresh| held.owner_of(refresh).is_some());
+    let mut report = None;
+    if !is_foreign {
+        held.begin_session(refresh);
+        report = access.store(&mut held, DISK_TIMEOUT).await;
+        held.state().take_news();
+    }
+    Completion::Companion(report, Some(Box::new(Completion::Adopted(adopted))))
 }
 
 /// How long a write may delay a value that lives for this long.

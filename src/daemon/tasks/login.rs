@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::Grant;
 use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::companion::CompanionAccess;
 use crate::api::{LoginError, LoginErrorKind, NewSession};
@@ -23,17 +24,19 @@ pub(super) struct LoginRequest {
 }
 
 /// Logs in, and stores the refresh token of the new session before its value is used. No renewal
-/// with the old refresh token runs meanwhile, and none is sent afterwards.
+/// with the old refresh token runs meanwhile, and none is sent afterwards. `None`: it is too late to
+/// begin.
 pub(super) async fn log_in(
     client: ServerClient,
     request: LoginRequest,
     access: Option<CompanionAccess>,
-) -> (ReauthOutput, Option<CompanionReport>) {
+    grant: Option<Grant>,
+) -> Option<(ReauthOutput, Option<CompanionReport>)> {
     let LoginRequest { with, minutes, timeout } = request;
     // Nothing was sent, so the attempt says nothing about the login.
     let unsent = |error: String| {
         let error = ReauthError { error: error.into(), inconclusive: true, ..Default::default() };
-        (ReauthOutput::Failed(error), None)
+        Some((ReauthOutput::Failed(error), None))
     };
     let parameters = match read_parameters(with).await {
         Ok(parameters) => parameters,
@@ -43,7 +46,7 @@ pub(super) async fn log_in(
         Ok(client) => client,
         Err(fault) => {
             let error = LoginError { kind: LoginErrorKind::Unavailable, fault };
-            return (ReauthOutput::Failed(failed(error)), None);
+            return Some((ReauthOutput::Failed(failed(error)), None));
         }
     };
     let mut held = None;
@@ -53,10 +56,13 @@ pub(super) async fn log_in(
         drop(access.read(&mut companion).await);
         held = Some(companion);
     }
+    if grant.is_some_and(Grant::is_over) {
+        return None;
+    }
     let session = client.login_with(&parameters, minutes, timeout).await;
     let NewSession { value, refresh, refresh_error } = match session {
         Ok(session) => session,
-        Err(error) => return (ReauthOutput::Failed(failed(error)), None),
+        Err(error) => return Some((ReauthOutput::Failed(failed(error)), None)),
     };
     let mut report = None;
     if let (Some(access), Some(mut held)) = (access, held) {
@@ -66,7 +72,7 @@ pub(super) async fn log_in(
                  give each token a login of its own"
             );
             let error = ReauthError { error: error.into(), ..Default::default() };
-            return (ReauthOutput::Failed(error), None);
+            return Some((ReauthOutput::Failed(error), None));
         }
         held.begin_session(refresh);
         report = access.store(&mut held, DISK_TIMEOUT).await;
@@ -74,7 +80,7 @@ pub(super) async fn log_in(
             report = Some(access.report(CompanionEvent::Unusable { error }));
         }
     }
-    (ReauthOutput::NewValue(value), report)
+    Some((ReauthOutput::NewValue(value), report))
 }
 
 /// Reads the parameters of a login from their sources.

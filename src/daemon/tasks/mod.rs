@@ -32,12 +32,14 @@ use super::tokens::{
     EnvFileWrite, FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead,
 };
 use super::tokens::{Tokens, WriteOutcome};
+use crate::clock;
 use crate::lifecycle::{Action, CheckResult, Method, Validity};
 use crate::outcome::CallError;
 use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::store::WriteReceipt;
+use crate::time::Moment;
 use crate::token_source::{ExportedFile, PersistError};
 
 /// The result of a task.
@@ -62,6 +64,46 @@ pub(crate) enum Completion {
     /// The source of a value that the server calls dead was read again, before that is acted on.
     /// `None`: the disk did not respond in time.
     SourceReread(Ticket, CheckResult, Option<SourceRead>),
+    /// A granted spending has ended with this result, which is handled as without a grant.
+    Spent(Box<Completion>, RefreshState),
+    /// A granted spending has not begun, as it was too late.
+    NotBegun(Ticket),
+    /// The refresh token that came with the value of another replica is stored, or kept in memory.
+    /// The value can be used.
+    Adopted(AdoptedValue),
+}
+
+/// The permission to spend: in a cluster of replicas, a claim.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grant {
+    /// The latest moment for the spending to begin.
+    pub(crate) begin_by: Moment,
+}
+
+impl Grant {
+    /// Whether the spending must not begin any more.
+    fn is_over(self) -> bool {
+        clock::now() > self.begin_by
+    }
+}
+
+/// The refresh token of a token after a spending.
+#[derive(Debug)]
+pub(crate) struct RefreshState {
+    /// The one that counts.
+    pub(crate) current: Option<TokenValue>,
+    /// It is another one than before the spending.
+    pub(crate) is_new: bool,
+}
+
+/// A value that another replica has obtained.
+#[derive(Debug)]
+pub(crate) struct AdoptedValue {
+    /// The name of its token.
+    pub(crate) name: Box<str>,
+    pub(crate) value: TokenValue,
+    /// Its revision in etcd.
+    pub(crate) revision: u64,
 }
 
 /// All running tasks.
@@ -81,11 +123,13 @@ pub(crate) struct Tasks {
 
 impl Tasks {
     /// Starts an action of the scheduler. Returns `None` if it cannot start, as a value or setting
-    /// that it needs is gone: the caller cancels it.
+    /// that it needs is gone: the caller cancels it. With a `grant` it ends in
+    /// [`Completion::Spent`] or [`Completion::NotBegun`].
     pub(crate) fn run_action(
         &mut self,
         ticket: Ticket,
         action: Action,
+        grant: Option<Grant>,
         tokens: &mut Tokens,
     ) -> Option<()> {
         let Tokens { scheduler, registry, servers, recorder, watcher, companions, .. } = tokens;
@@ -101,11 +145,12 @@ impl Tasks {
                     slot != token.active_slot() || token.validity() == Validity::Unknown
                 });
                 let companion = companions.of(entry.name());
-                let locks = &mut self.file_locks;
+                let access = companion.map(|it| CompanionAccess::new(it, &mut self.file_locks));
                 let rotation = Rotation {
                     ticket,
+                    grant,
                     client,
-                    access: companion.map(|it| CompanionAccess::new(it, locks)),
+                    access: access.clone(),
                     slot,
                     value: entry.value(slot).map(ValueRef::to_value),
                     has_query: profile.is_some_and(|profile| profile.query.is_some()),
@@ -117,7 +162,13 @@ impl Tasks {
                 if entry.inventory().is_none() {
                     watcher.check(ticket.token.key());
                 }
-                self.renewals.start(ticket, rotate::rotate(rotation));
+                match grant {
+                    Some(_) => self.renewals.start(
+                        ticket,
+                        companion::granted(access, move || rotate::rotate(rotation)),
+                    ),
+                    None => self.renewals.start(ticket, rotate::rotate(rotation)),
+                }
             }
             Action::Check { method, slot, timeout, connection } => {
                 let value = entry.value(slot).map(ValueRef::to_value)?;
@@ -139,13 +190,25 @@ impl Tasks {
                 let persisted = tokens.persist_attempts_now(ticket.token);
                 let companion = tokens.companions.of(&request.name);
                 let access = companion.map(|it| CompanionAccess::new(it, &mut self.file_locks));
-                let attempt =
-                    reauth::attempt(ticket, client, reauth, request, access, (lock, persisted));
-                self.must_finish.start(ticket, attempt);
+                let attempt = reauth::Attempt { ticket, grant, client, reauth, request };
+                let attempt = reauth::attempt(attempt, access.clone(), (lock, persisted));
+                match grant {
+                    Some(_) => {
+                        self.must_finish.start(ticket, companion::granted(access, || attempt));
+                    }
+                    None => self.must_finish.start(ticket, attempt),
+                }
             }
             Action::Revoke { slot, timeout } => {
                 let value = entry.value(slot).map(ValueRef::to_value)?;
-                self.must_finish.start(ticket, check::revoke(ticket, client, value, timeout));
+                let revoke = check::revoke(ticket, client, value, timeout);
+                match grant {
+                    Some(grant) => {
+                        let revoke = check::revoke_if_in_time(ticket, grant, revoke);
+                        self.must_finish.start(ticket, companion::granted(None, || revoke));
+                    }
+                    None => self.must_finish.start(ticket, revoke),
+                }
             }
             Action::Persist { slot } => {
                 let value = entry.value(slot)?.to_value();
@@ -210,6 +273,18 @@ impl Tasks {
     pub(crate) fn check_companion(&mut self, companion: Arc<Companion>) {
         let access = CompanionAccess::new(companion, &mut self.file_locks);
         self.checks.spawn(companion::check_source(access));
+    }
+
+    /// Stores the refresh token that came with the value of another replica, in place of the one
+    /// before. Shutdown waits for it.
+    pub(crate) fn adopt(
+        &mut self,
+        companion: Arc<Companion>,
+        refresh: Option<TokenValue>,
+        adopted: AdoptedValue,
+    ) {
+        let access = CompanionAccess::new(companion, &mut self.file_locks);
+        self.must_finish.spawn(companion::adopt(access, refresh, adopted));
     }
 
     /// Writes a token's `env_file`. Shutdown waits for it.

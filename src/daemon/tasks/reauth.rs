@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Completion;
 use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::companion::CompanionAccess;
 use super::keyed_lock::KeyedLock;
 use super::login::{self, LoginRequest};
+use super::{Completion, Grant};
 use crate::api::{LoginError, LoginErrorKind};
 use crate::clock;
 use crate::daemon::tokens::read_source;
@@ -75,16 +75,24 @@ fn login_parameters(server: &Server) -> BTreeMap<String, Parameter> {
     needed.map(|(name, parameter)| (name.clone(), parameter.clone())).collect()
 }
 
+/// An attempt that is to be made.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) ticket: Ticket,
+    pub(super) grant: Option<Grant>,
+    pub(super) client: ServerClient,
+    pub(super) reauth: Arc<Reauth>,
+    pub(super) request: ReauthRequest,
+}
+
 /// Makes an attempt once its lock is free and it is persisted. If it cannot be persisted, the
 /// store reports that, and the attempt is made all the same.
 pub(super) async fn attempt(
-    ticket: Ticket,
-    client: ServerClient,
-    reauth: Arc<Reauth>,
-    request: ReauthRequest,
+    attempt: Attempt,
     access: Option<CompanionAccess>,
     (lock, persisted): (KeyedLock, Option<WriteReceipt>),
 ) -> Completion {
+    let Attempt { ticket, grant, client, reauth, request } = attempt;
     let _held = lock.acquire().await;
     if let Some(persisted) = persisted {
         persisted.settled().await;
@@ -93,19 +101,22 @@ pub(super) async fn attempt(
     let is_profile = matches!(reauth.method, ReauthMethod::Login { .. });
     let mut report = None;
     let output = match &reauth.method {
-        ReauthMethod::Command(command) => run_hook(command, timeout, &request).await,
+        ReauthMethod::Command(_) if grant.is_some_and(Grant::is_over) => None,
+        ReauthMethod::Command(command) => Some(run_hook(command, timeout, &request).await),
         ReauthMethod::ApiKey { key, minutes } => {
-            log_in(client, key.clone(), *minutes, timeout).await
+            log_in(client, key.clone(), *minutes, timeout, grant).await
         }
         ReauthMethod::Login { with, minutes } => {
             let (of_server, own) = (request.with.iter(), with.iter());
             let with = of_server.chain(own).map(|(name, it)| (name.clone(), it.clone())).collect();
             let request = LoginRequest { with, minutes: *minutes, timeout };
-            let (output, new) = login::log_in(client, request, access.clone()).await;
-            report = new;
-            output
+            login::log_in(client, request, access.clone(), grant).await.map(|(output, new)| {
+                report = new;
+                output
+            })
         }
     };
+    let Some(output) = output else { return Completion::NotBegun(ticket) };
     let is_new = !matches!(output, ReauthOutput::Failed(_));
     if let (true, false, Some(access)) = (is_new, is_profile, &access) {
         access.drop_refused().await;
@@ -160,12 +171,14 @@ fn no_value(error: &str) -> ReauthOutput {
     ReauthOutput::Failed(ReauthError { error: error.into(), ..ReauthError::default() })
 }
 
+/// `None`: it is too late to begin.
 async fn log_in(
     client: ServerClient,
     key: KeySource,
     minutes: u16,
     timeout: Duration,
-) -> ReauthOutput {
+    grant: Option<Grant>,
+) -> Option<ReauthOutput> {
     let key = blocking_among(&DISK, move || read_key(&key, &|name| std::env::var_os(name)));
     // Nothing was sent, so the attempt says nothing about the key.
     let no_key = |error: &str| {
@@ -174,15 +187,18 @@ async fn log_in(
     };
     let key = match with_disk_timeout(key).await {
         Some(Ok(found)) => found.value,
-        Some(Err(fault)) => return no_key(&fault.to_string()),
-        None => return no_key("its file cannot be read because the disk does not respond"),
+        Some(Err(fault)) => return Some(no_key(&fault.to_string())),
+        None => return Some(no_key("its file cannot be read because the disk does not respond")),
     };
+    if grant.is_some_and(Grant::is_over) {
+        return None;
+    }
     let result = match client {
         Ok(client) => client.login(&key, minutes, timeout).await,
         Err(fault) => Err(LoginError { kind: LoginErrorKind::Unavailable, fault }),
     };
-    match result {
+    Some(match result {
         Ok(value) => ReauthOutput::NewValue(value),
         Err(fault) => ReauthOutput::Failed(login::failed(fault)),
-    }
+    })
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Completion;
 use super::companion::{CompanionAccess, patience};
+use super::{Completion, Grant};
 use crate::api::{Client, Renewed};
 use crate::clock;
 use crate::daemon::companions::{CompanionEvent, CompanionReport, HeldCompanion};
@@ -18,6 +18,7 @@ use crate::token_source::DISK_TIMEOUT;
 #[derive(Debug)]
 pub(super) struct Rotation {
     pub(super) ticket: Ticket,
+    pub(super) grant: Option<Grant>,
     pub(super) client: ServerClient,
     /// `None`: the token has no refresh token.
     pub(super) access: Option<CompanionAccess>,
@@ -55,9 +56,10 @@ impl Answer {
 pub(super) async fn rotate(rotation: Rotation) -> Completion {
     let answer = match &rotation.client {
         Ok(client) => rotation.answer(client).await,
-        Err(fault) => Answer::unsent(Outcome::Unavailable(fault.clone())),
+        Err(fault) => Some(Answer::unsent(Outcome::Unavailable(fault.clone()))),
     };
     let Rotation { ticket, slot, value, .. } = rotation;
+    let Some(answer) = answer else { return Completion::NotBegun(ticket) };
     let Answer { mut result, new_value, report } = answer;
     result.replaced = new_value.is_some();
     let replaced = new_value.map(|to| ReplacedValue { slot, from: value, to });
@@ -69,7 +71,8 @@ pub(super) async fn rotate(rotation: Rotation) -> Completion {
 }
 
 impl Rotation {
-    async fn answer(&self, client: &Client) -> Answer {
+    /// `None`: it is too late to spend the refresh token.
+    async fn answer(&self, client: &Client) -> Option<Answer> {
         // The life of a value that lives decides when, and how urgently, it is renewed. So a restart
         // spends no refresh token.
         if self.is_unknown
@@ -77,7 +80,7 @@ impl Rotation {
         {
             match answer.result.outcome {
                 Outcome::Alive { .. } | Outcome::Unavailable(_) | Outcome::Throttled { .. } => {
-                    return answer;
+                    return Some(answer);
                 }
                 Outcome::Expired(_) | Outcome::Rejected(_) | Outcome::Misconfigured(_) => {}
             }
@@ -88,18 +91,19 @@ impl Rotation {
                 no_refresh_token: true,
                 ..CallError::new("no refresh token")
             };
-            return self.query_instead(client, Outcome::Misconfigured(fault)).await;
+            return Some(self.query_instead(client, Outcome::Misconfigured(fault)).await);
         };
         let mut held = access.hold().await;
         let has_login = self.has_reauth && self.value.is_some();
         match access.current(&mut held, has_login).await {
-            Ok(refresh) => self.renew(client, access, held, &refresh).await,
+            Ok(_) if self.grant.is_some_and(Grant::is_over) => None,
+            Ok(refresh) => Some(self.renew(client, access, held, &refresh).await),
             Err(mut outcome) => {
                 drop(held);
                 if let Outcome::Misconfigured(fault) = &mut outcome {
                     fault.no_refresh_token = true;
                 }
-                self.query_instead(client, outcome).await
+                Some(self.query_instead(client, outcome).await)
             }
         }
     }

@@ -101,7 +101,7 @@ impl Tokens {
 
     /// The other token that a new value of a token belongs to. The first value of a token is its
     /// own, even if another token has it.
-    fn owner_of_new(&mut self, id: TokenId, value: ValueRef<'_>) -> Option<TokenId> {
+    pub(super) fn owner_of_new(&mut self, id: TokenId, value: ValueRef<'_>) -> Option<TokenId> {
         let entry = self.registry.token(id)?;
         if [Slot::A, Slot::B].into_iter().all(|slot| entry.value(slot).is_none()) {
             self.registry.begins_with(value, id);

@@ -12,12 +12,14 @@ mod env_files;
 mod file_retries;
 mod foreign_values;
 mod inventory_counts;
+mod listing;
 mod named_table;
 mod outages;
 mod persistence;
 mod record;
 mod registry;
 mod replaced_notices;
+mod replica_values;
 mod results;
 mod retry_queue;
 mod server_client;
@@ -38,11 +40,13 @@ pub(crate) use self::deferred::{DeferredSourceChanges, RestoreStage};
 pub(crate) use self::env_files::{EnvFileWrite, EnvFiles};
 pub(crate) use self::file_retries::FileWrite;
 pub(crate) use self::inventory_counts::{ChangeCounts, InventoryCounts};
+pub(crate) use self::listing::{Listing, ListingChange};
 pub(crate) use self::named_table::{NamedTable, ServerHandle};
 pub(crate) use self::outages::Outage;
 pub(crate) use self::persistence::window_end;
 pub(crate) use self::record::DeathReason;
 pub(crate) use self::registry::{TokenEntry, TokenRegistry};
+pub(crate) use self::replica_values::Adoption;
 pub(crate) use self::results::{ReauthOutput, ReplacedValue, WriteOutcome};
 pub(crate) use self::server_client::{ServerClient, ServerClients, UNUSABLE, error_text, unusable};
 pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written, read_source};
@@ -92,6 +96,8 @@ pub(crate) struct Tokens {
     /// Tokens with a new value that is not in their files yet, and where it comes from.
     replaced: HashMap<TokenId, ReplacedBy>,
     refused: RefusedValues,
+    /// `None` without a cluster.
+    pub(crate) listing: Option<Box<Listing>>,
 }
 
 impl Tokens {
@@ -115,6 +121,7 @@ impl Tokens {
             file_retries: RetryQueue::default(),
             replaced: HashMap::new(),
             refused: RefusedValues::default(),
+            listing: None,
         }
     }
 
@@ -152,6 +159,7 @@ impl Tokens {
         if let Some(count) = self.recorder.adopt_count(name) {
             self.restore_reauth_attempts(id, &count);
         }
+        self.note_added(id);
         id
     }
 
@@ -172,6 +180,9 @@ impl Tokens {
         let was_missing = entry.in_source().is_none();
         let same_refresh = entry.config().refresh == config.refresh;
         let same_env_file = entry.config().env_file == config.env_file;
+        if entry.config().server != config.server {
+            self.unlist(id);
+        }
         // An action that has not started was meant for the configuration before.
         self.cancel_pending(id);
         if !same_origin {
@@ -194,11 +205,13 @@ impl Tokens {
             self.change_refresh_source(id);
         }
         self.log_replaced_if_stored(id);
+        self.note_listing(id);
         true
     }
 
     /// Removes a token. A value that its source cannot hold is kept for a time.
     pub(crate) fn remove(&mut self, id: TokenId) {
+        self.unlist(id);
         self.stash_value(id);
         if let Some(entry) = self.registry.token(id) {
             self.companions.release(entry.name(), self.recorder.keep_removed);

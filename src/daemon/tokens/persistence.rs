@@ -182,8 +182,8 @@ impl Tokens {
         if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
             let Counter { count: counted, in_a_row, .. } = *count;
             self.registry.set_counted(id, counted);
-            self.scheduler
-                .restore_reauth_attempts(id, ReauthAttempts { window_end, counted, in_a_row });
+            let attempts = ReauthAttempts { window_end, counted, in_a_row };
+            self.scheduler.restore_reauth_attempts(id, attempts, clock::now());
         }
     }
 

@@ -184,6 +184,11 @@ impl<'a> TokenEntry<'a> {
         self.more()?.death_reason.as_deref()
     }
 
+    /// Whether a persisted value waits for the source to be read.
+    pub(crate) fn has_restored_value(self) -> bool {
+        self.more().is_some_and(|more| more.restored.is_some())
+    }
+
     /// Whether the `[reauth]` method is a command.
     pub(crate) fn has_hook(self) -> bool {
         let method = self.config().reauth.as_ref().map(|reauth| &reauth.method);

@@ -143,6 +143,7 @@ impl Tokens {
 
     pub(super) fn source_changed(&mut self, id: TokenId, change: SourceChange) {
         self.env_files.note_change(id, false);
+        self.note_listing(id);
         let Some(change) = self.deferred.defer_at_startup(id, change) else { return };
         if change == SourceChange::NewValue && self.awaits_restore(id) {
             return self.deferred.awaiting_restore.push(id);
@@ -151,7 +152,7 @@ impl Tokens {
     }
 
     /// Whether persisted state of the token may still be restored.
-    fn awaits_restore(&self, id: TokenId) -> bool {
+    pub(super) fn awaits_restore(&self, id: TokenId) -> bool {
         let Self { registry, scheduler, deferred, .. } = self;
         let stage = |inventory| DeferredSourceChanges::stage(deferred, inventory);
         registry.token(id).and_then(TokenEntry::inventory).and_then(stage).is_some()

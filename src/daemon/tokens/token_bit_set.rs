@@ -19,6 +19,13 @@ impl TokenBitSet {
         self.words[word] |= bit;
     }
 
+    pub(crate) fn remove(&mut self, id: TokenId) {
+        if self.contains(id) {
+            self.words[id.index() / 64] &= !(1 << (id.index() % 64));
+            self.len -= 1;
+        }
+    }
+
     pub(crate) fn contains(&self, id: TokenId) -> bool {
         self.words.get(id.index() / 64).is_some_and(|word| word & (1 << (id.index() % 64)) != 0)
     }

@@ -12,7 +12,7 @@ use crate::lifecycle::{
 };
 
 /// Whether it can be compacted, has the same summary, and expands to the same state.
-fn rests(token: &Token) -> bool {
+pub(super) fn rests(token: &Token) -> bool {
     token.compact().is_some_and(|(resting, extra)| {
         assert_eq!(resting.summary(), token.summary());
         assert_eq!(resting.expand(extra), *token);

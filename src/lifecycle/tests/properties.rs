@@ -51,6 +51,13 @@ enum Turn {
     Stale,
     Overslept(u32),
     Requested(OperatorRequest),
+    /// Whether this replica asks from now on.
+    Asked(bool),
+    FromReplica,
+    FromReplicaAndDead,
+    /// What spends something is deferred for so long.
+    Deferred(u32),
+    Released,
 }
 
 fn turns() -> impl Strategy<Value = Vec<(Turn, f64)>> {
@@ -74,6 +81,11 @@ fn turns() -> impl Strategy<Value = Vec<(Turn, f64)>> {
         2 => Just(Turn::Stale),
         1 => (1_u32..100_000).prop_map(Turn::Overslept),
         2 => requests().prop_map(Turn::Requested),
+        1 => prop::bool::weighted(0.7).prop_map(Turn::Asked),
+        1 => Just(Turn::FromReplica),
+        1 => Just(Turn::FromReplicaAndDead),
+        4 => (1_u32..100_000).prop_map(Turn::Deferred),
+        1 => Just(Turn::Released),
     ];
     prop::collection::vec((turn, 0.0..1.0_f64), 400)
 }
@@ -179,6 +191,36 @@ impl Watched {
         }
     }
 
+    /// Another replica asks about the current value; only a candidate is verified here.
+    fn nothing_is_asked_elsewhere(&self, action: Action) {
+        let active = self.life.token.active_slot();
+        let is_own = match action {
+            Action::Check { slot, .. } => slot == active,
+            Action::Reauth { .. } | Action::Revoke { .. } => true,
+            Action::Persist { .. } => false,
+        };
+        assert!(!is_own || self.life.token.is_asked(), "{action:?} for a token that is elsewhere");
+    }
+
+    fn spends(&self, action: Action) -> bool {
+        match action {
+            Action::Check { method, .. } => self.life.policy.rotates && method == Method::Renew,
+            Action::Reauth { .. } | Action::Revoke { .. } => true,
+            Action::Persist { .. } => false,
+        }
+    }
+
+    /// The action that has just started is deferred: nothing counts, and nothing that spends is due
+    /// earlier.
+    fn is_deferred(&mut self, pause: Duration) {
+        let (failures, said) = (self.life.token.failures(), self.life.notices.len());
+        let until = self.life.now + pause;
+        self.step(Event::Deferred(until));
+        let token = &self.life.token;
+        assert_eq!((token.failures(), self.life.notices.len()), (failures, said));
+        assert!(token.due_for(Resource::Reauth).is_none_or(|due| due >= until), "{token:?}");
+    }
+
     fn put(&mut self, slot: Slot, alive: bool) {
         self.dead[index(slot)] = false;
         self.rejections[index(slot)] = 0;
@@ -191,6 +233,14 @@ impl Watched {
 
     /// Applies one turn to whatever the token does next.
     fn turn(&mut self, turn: Turn) {
+        self.happens(turn);
+        if !matches!(turn, Turn::Served) {
+            self.at_once = (self.life.now, 0);
+        }
+        self.proceed(turn);
+    }
+
+    fn happens(&mut self, turn: Turn) {
         match turn {
             Turn::NewInSource | Turn::NewAndDead => {
                 self.put(self.life.token.active_slot().other(), matches!(turn, Turn::NewInSource));
@@ -235,6 +285,16 @@ impl Watched {
                 self.at_once.1 = 0;
                 self.step(Event::OperatorRequested(request));
             }
+            Turn::Asked(here) => {
+                self.step(Event::Asked { here, spot_check: false });
+            }
+            Turn::FromReplica | Turn::FromReplicaAndDead => {
+                self.put(self.life.token.active_slot().other(), matches!(turn, Turn::FromReplica));
+                self.step(Event::SourceChanged(SourceChange::FromReplica));
+            }
+            Turn::Released => {
+                self.step(Event::Released);
+            }
             Turn::Overslept(millis) => self.life.now = self.life.now + ms(millis.into()),
             Turn::Served
             | Turn::Lost
@@ -242,11 +302,12 @@ impl Watched {
             | Turn::Malformed
             | Turn::Throttled
             | Turn::Refused
+            | Turn::Deferred(_)
             | Turn::Rejected => {}
         }
-        if !matches!(turn, Turn::Served) {
-            self.at_once = (self.life.now, 0);
-        }
+    }
+
+    fn proceed(&mut self, turn: Turn) {
         let Some(at) = self.life.wakes_at() else { return };
         self.life.now = self.life.now.max(at);
         self.step(Event::TimerFired);
@@ -256,6 +317,15 @@ impl Watched {
         let started = [Resource::None, Resource::Server, Resource::Reauth]
             .into_iter()
             .find_map(|resource| self.step(Event::Admitted(resource)));
+        if let Some(action) = started {
+            self.nothing_is_asked_elsewhere(action);
+        }
+        if let (Turn::Deferred(millis), Some(action)) = (turn, started)
+            && self.spends(action)
+        {
+            self.is_deferred(ms(millis.into()));
+            return;
+        }
         match started {
             None => {}
             Some(Action::Check { method, slot, timeout, .. }) => {

@@ -358,7 +358,7 @@ fn short_lived_values_stay_within_the_budget() {
 fn attempts_of_an_earlier_run_count() {
     let window_end = START + secs(500);
     let mut life = Life::with_reauth();
-    life.token.restore_attempts(ReauthAttempts { window_end, counted: 2, in_a_row: 2 });
+    life.step(Event::AttemptsCounted(ReauthAttempts { window_end, counted: 2, in_a_row: 2 }));
     life.check(expired());
     assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(2)), "the second pause");
     assert_eq!(life.reauth(hook_failed()), attempt(ReauthReason::Expired, 3));
@@ -370,7 +370,7 @@ fn attempts_of_an_earlier_run_count() {
 fn budget_used_up_by_an_earlier_run_is_restored_and_reported() {
     let window_end = START + secs(500);
     let mut life = Life::with_reauth();
-    life.token.restore_attempts(ReauthAttempts { window_end, counted: 3, in_a_row: 3 });
+    life.step(Event::AttemptsCounted(ReauthAttempts { window_end, counted: 3, in_a_row: 3 }));
     life.check(expired());
     assert_eq!(life.said(), ["expired", "reauth exhausted"]);
     assert_eq!(life.token.due_for(Resource::Reauth), Some(window_end));
@@ -385,7 +385,7 @@ fn restored_attempts_equal_the_persisted_ones() {
     let attempts = life.token.attempts().expect("two attempts");
     assert_eq!((attempts.counted, attempts.in_a_row), (2, 2));
     let mut restarted = Life::with_reauth();
-    restarted.token.restore_attempts(attempts);
+    restarted.step(Event::AttemptsCounted(attempts));
     assert_eq!(restarted.token.attempts(), Some(attempts));
 }
 

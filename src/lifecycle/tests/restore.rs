@@ -99,11 +99,8 @@ fn recheck_makes_a_restored_token_due_at_once() {
 fn recheck_of_restored_tokens_does_not_bypass_the_budget() {
     let mut life = Life::with_reauth();
     life.token = Token::without_value(START);
-    life.token.restore_attempts(ReauthAttempts {
-        window_end: START + secs(3_600),
-        counted: 3,
-        in_a_row: 3,
-    });
+    let window_end = START + secs(3_600);
+    life.step(Event::AttemptsCounted(ReauthAttempts { window_end, counted: 3, in_a_row: 3 }));
     life.step(Event::Restored { persisted: known(10), spot_check: true });
     life.check(expired());
     assert_eq!(life.count("reauth exhausted"), 1);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::server::Server;
 use crate::lifecycle::{
     Action, CheckResult, Context, DeadlineStage, Event, Method, Notice, Policy, RandomFraction,
-    ReauthError, ReauthOutcome, ReauthPolicy, ReauthResult, Renewal, ReplacedBy, Resource,
-    Schedule, Slot, SourceChange, Token, transition,
+    ReauthAttempts, ReauthError, ReauthOutcome, ReauthPolicy, ReauthResult, Renewal, ReplacedBy,
+    Resource, Schedule, Slot, SourceChange, Token, transition,
 };
 use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
@@ -154,7 +154,7 @@ impl Life {
         self.wake_at(self.now + by);
     }
 
-    fn wake_at(&mut self, at: Moment) {
+    pub(super) fn wake_at(&mut self, at: Moment) {
         self.now = self.now.max(at);
         self.step(Event::TimerFired);
     }
@@ -264,6 +264,11 @@ pub(super) fn answer(sent: Moment, received: Moment, outcome: Outcome) -> Event 
 
 pub(super) fn reauthenticated(result: ReauthOutcome) -> Event {
     Event::ReauthFinished(ReauthResult { result, duration: secs(2) })
+}
+
+/// All replicas have made so many attempts in this window.
+pub(super) fn attempt_counts(window_end: Moment, counted: u32) -> Event {
+    Event::AttemptsCounted(ReauthAttempts { window_end, counted, in_a_row: counted })
 }
 
 pub(super) fn alive(remaining_ms: u64) -> Outcome {

@@ -72,6 +72,20 @@ pub(super) fn named_files(settings: &Settings) -> HashMap<&Path, String> {
     }
     let mut files: HashMap<&Path, String> = HashMap::new();
     files.insert(&settings.control.socket, "control.socket".to_owned());
+    if let Some(cluster) = &settings.cluster {
+        let certificate = cluster.client_certificate.as_ref();
+        let named = [
+            ("ca_file", cluster.ca_file.as_ref()),
+            ("client_cert_file", certificate.and_then(|pair| file(&pair.cert))),
+            ("client_key_file", certificate.and_then(|pair| file(&pair.key))),
+            ("password", cluster.user.as_ref().and_then(|(_, password)| file(password))),
+            ("key", file(&cluster.key)),
+            ("old_key", cluster.old_key.as_ref().and_then(file)),
+        ];
+        files.extend(
+            named.into_iter().filter_map(|(key, path)| Some((&**path?, join("cluster", key)))),
+        );
+    }
     for server in &settings.servers {
         let certificate = server.client_certificate.as_ref();
         let named = [

@@ -3,6 +3,7 @@
 //! Single values have been checked by `schema_check`; here they are only converted. A key whose
 //! value was rejected counts as present, so that it is not reported as missing.
 
+mod cluster;
 mod env_file;
 mod inventory;
 mod keep_alive;
@@ -100,8 +101,9 @@ pub(super) fn validate(
             .collect(),
         notifies: raw.notify.iter().filter_map(|(name, raw)| validator.notify(name, raw)).collect(),
         profiles,
-        cluster: None,
+        cluster: raw.cluster.as_ref().and_then(|cluster| validator.cluster(cluster)),
     };
+    validator.check_replicas(&settings, raw);
     validator.check_sessions(&settings, raw);
     validator.reject_shared_env_files(&settings);
     validator.warn_unused(raw, &settings);

@@ -117,7 +117,7 @@ impl Validator<'_> {
 }
 
 /// The source of a secret, from the two keys that can name it.
-fn source(file: Option<&String>, credential: Option<&String>) -> Option<KeySource> {
+pub(super) fn source(file: Option<&String>, credential: Option<&String>) -> Option<KeySource> {
     match (file, credential) {
         (Some(file), _) => Some(KeySource::File(file.into())),
         (None, Some(name)) => Some(KeySource::Credential(name.clone())),

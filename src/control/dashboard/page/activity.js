@@ -59,6 +59,15 @@ function showServers() {
   $("servers").hidden = used.length === 0;
 }
 
+// The replicas, and which part of the tokens this one checks.
+function showCluster() {
+  if (cluster === null) return tell($("cluster"), "");
+  const { name, members, asked, elsewhere } = cluster;
+  const who = members.length ? `: ${members.map(shown).join(", ")}` : "";
+  const here = name ? ` (${shown(name)})` : "";
+  tell($("cluster"), `Cluster${who}; ${grouped(asked)} of ${plural(asked + elsewhere, "token")} checked here${here}`);
+}
+
 // ---- what happened
 const SAID = {
   daemon_ready: "the daemon is ready", config_reloaded: "configuration reloaded",
@@ -70,11 +79,17 @@ const SAID = {
   reauth_started: "re-authentication started", reauth_succeeded: "re-authentication succeeded",
   reauth_failed: "re-authentication failed", reauth_exhausted: "no re-authentication attempts left",
   server_unavailable: "server unavailable", server_recovered: "server available again",
+  cluster_joined: "this replica has joined the cluster", replica_joined: "a replica has joined",
+  replica_left: "a replica has left or is silent", cluster_unreachable: "etcd cannot be used",
+  cluster_recovered: "etcd can be used again", reauth_held: "its login waits",
   store_failed: "could not be stored", check_failed: "check failed",
   renewal_not_observed: "no permitted request renews it",
   refresh_token_rejected: "its refresh token was rejected",
   renewal_learned: "renewal proven", action_requested: "control command",
   action_refused: "control command refused", value_read: "token value read",
+  cluster_joined: "joined the cluster", replica_joined: "replica joined", replica_left: "replica left",
+  cluster_unreachable: "cluster unreachable", cluster_recovered: "cluster reachable again",
+  reauth_held: "re-authentication waits for the cluster",
 };
 
 function noteItem(note, subject) {
@@ -116,6 +131,8 @@ function refresh() {
   $("story-state").dataset.state = story.querySelector(".track").dataset.state = row.state;
   tell($("story-state").lastChild, row.state);
   tell($("story-server"), serverOf(row));
+  for (const element of story.querySelectorAll(".replica")) element.hidden = cluster === null;
+  tell($("story-replica"), replicaOf(row));
   const needsValue = isDead(row) && !row.reauth;
   $("story-remedy").hidden = row.name === null || !needsValue && row.state !== "paused";
   const [command, effect] = needsValue ? ["status", "shows why, and where to put a new value"] : ["resume", "ends the pause"];

@@ -1,7 +1,7 @@
 // Elements, texts and times.
 
 // The worst first: in this order tokens are listed.
-const STATES = ["missing", "rejected", "expired", "unverified", "retrying", "paused", "alive"];
+const STATES = ["missing", "rejected", "expired", "unverified", "retrying", "paused", "elsewhere", "alive"];
 // Tokens in these states are not alive, as in the sentence: retrying ones are, paused ones may be.
 const DEAD = STATES.slice(0, STATES.indexOf("retrying"));
 const notAlive = (counts) => DEAD.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
@@ -35,6 +35,8 @@ const rows = new Map();
 let view = [];
 let servers = [];
 let states = {};
+// The cluster of replicas, if there is one.
+let cluster = null;
 let rest = 0;
 let sentence = [];
 let chosen = null;

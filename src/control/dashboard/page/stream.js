@@ -74,7 +74,7 @@ function link(state, text) {
 
 function takeCounts(counts) {
   const at = performance.now();
-  ({ states, servers, rest } = counts);
+  ({ states, servers, rest, cluster = null } = counts);
   updated = at;
   staleAt = null;
   // The delay of the connection varies; times of day should not vary with it.
@@ -100,6 +100,7 @@ function takeCounts(counts) {
   }
   count();
   showServers();
+  showCluster();
   later(rows.size === 0);
 }
 
@@ -108,7 +109,7 @@ function take({ rows: changed, gone = [] }) {
   let sort = gone.length > 0;
   for (const id of gone) rows.delete(id);
   const moment = (ms) => ms === null ? null : at + ms;
-  for (const [id, name, server, state, left, life, next, dead, reauth, basis] of changed) {
+  for (const [id, name, server, state, left, life, next, dead, reauth, basis, place] of changed) {
     const old = rows.get(id);
     const row = old ?? { id };
     sort ||= !old || old.state !== state || old.name !== name || $("order").value === "ends";
@@ -118,6 +119,7 @@ function take({ rows: changed, gone = [] }) {
       row.key = row.text.replace(/\d+/g, (digits) => digits.padStart(12, "0"));
     }
     Object.assign(row, { server, state, life, dead, basis, until: moment(left), next: moment(next),
+      replica: place?.[0] ?? null, claimedBy: place?.[1] ?? null,
       reauth: reauth && { running: reauth[0], left: reauth[1], next: moment(reauth[2]) } });
     rows.set(id, row);
   }

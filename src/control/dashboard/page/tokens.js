@@ -9,6 +9,7 @@ function lifeOf(row) {
     return left < 0 && row.state === "unverified" ? [`${assumed}expiry passed`, `at ${at}`]
       : [duration(Math.max(0, left)), `${assumed}until ${at}`];
   }
+  if (row.state === "elsewhere") return ["not checked here", ""];
   if (row.state === "missing") return ["no value", ""];
   if (row.dead !== null) return [`for ${rough(wall(now()) - row.dead)}`, `since ${clock(row.dead)}`];
   return row.state === "expired" || row.state === "rejected" ? ["no life left", ""] : ["not known yet", ""];
@@ -21,7 +22,11 @@ function nextOf(row) {
   const at = (moment) => moment - now() < 1000 ? "" : `at ${clock(wall(moment))}`;
   const { reauth } = row;
   if (reauth?.running) return ["re-authentication running", ""];
+  if (row.claimedBy !== null) return [`claimed by ${shown(row.claimedBy)}`, ""];
   if (row.state === "paused") return ["nothing until resumed", ""];
+  if (row.state === "elsewhere") {
+    return [`checked by ${replicaOf(row)}`, cluster?.reachable ? "taken over here if it fails" : ""];
+  }
   const attempt = reauth?.next ?? null;
   if (attempt !== null && (row.next === null || attempt < row.next)) {
     const left = reauth.left ? `${plural(reauth.left, "attempt")} left` : "";
@@ -39,6 +44,9 @@ function pair(element, [main, more]) {
 }
 
 const nameOf = (row) => shown(row.name ?? `token ${row.id}`);
+// The replica that checks a token, in words if names are hidden.
+const replicaOf = (row) =>
+  row.replica !== null ? shown(row.replica) : row.state === "elsewhere" ? "another replica" : "this one";
 const serverOf = (row) => shown(servers[row.server]?.name ?? "");
 
 function run(bar, row) {

@@ -1,0 +1,475 @@
+//! What responses of etcd's JSON gateway mean. Pure: bytes in, answers out.
+//!
+//! Integers of 64 bits are strings, bytes are Base64, and fields that are zero are missing. Of
+//! etcd's words only its own fixed messages are quoted, because other text might repeat a request.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::cluster::record;
+use crate::cluster::replica::{Entry, StoreRevision};
+
+/// The longest message of etcd that is quoted, in bytes.
+const MAX_MESSAGE_BYTES: usize = 160;
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The token for requests is missing or not valid any more. Nothing was executed.
+    LogIn,
+    /// There is no such lease. Nothing was executed.
+    NoLease,
+    /// The revision is not stored any more.
+    Compacted,
+    /// etcd has no users, so it issues no token for requests.
+    NoUsers,
+    /// Not executed, and never will be: why, with a remedy.
+    Refused(String),
+    /// The endpoint cannot answer. The request may have been executed.
+    Unavailable(String),
+}
+
+/// Who uses what: for remedies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context<'a> {
+    /// The prefix of all keys.
+    pub(super) prefix: &'a str,
+    /// The user of etcd, if one is configured.
+    pub(super) user: Option<&'a str>,
+}
+
+/// A key, and the lease that it is bound to; 0 without one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) entry: Entry,
+    pub(super) lease: i64,
+}
+
+/// The result of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Executed {
+    pub(super) succeeded: bool,
+    pub(super) at: StoreRevision,
+    /// The keys that were read and exist.
+    pub(super) found: Vec<Found>,
+}
+
+/// Some of the keys below the prefix, sorted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) at: StoreRevision,
+    pub(super) found: Vec<Found>,
+    /// The last key, if there are more.
+    pub(super) last: Option<Vec<u8>>,
+}
+
+/// A line of a watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum WatchLine {
+    /// The watch has begun, on a member of etcd in this state.
+    Created(StoreRevision),
+    /// Keys have changed. The revision is the one of the last change.
+    Changed(StoreRevision, Vec<Entry>),
+    /// Nothing else has changed up to this revision.
+    Progress(StoreRevision),
+}
+
+/// Of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) version: String,
+    pub(super) at: StoreRevision,
+}
+
+/// The new lease.
+pub(super) fn granted(body: &[u8]) -> Result<i64, Failure> {
+    let LeaseJson { id, .. } = parse(body)?;
+    if id.0 > 0 { Ok(id.0) } else { Err(malformed()) }
+}
+
+/// Whether the lease was renewed; otherwise it has expired.
+pub(super) fn kept_alive(body: &[u8], context: Context<'_>) -> Result<bool, Failure> {
+    let lease: LeaseJson = streamed(body, context)?;
+    if lease.id.0 <= 0 {
+        return Err(malformed());
+    }
+    Ok(lease.ttl.0 > 0)
+}
+
+/// The token for requests.
+pub(super) fn token(body: &[u8]) -> Result<String, Failure> {
+    let TokenJson { token } = parse(body)?;
+    let is_plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_plain { Ok(token) } else { Err(malformed()) }
+}
+
+/// The result of a transaction.
+pub(super) fn executed(body: &[u8], context: Context<'_>) -> Result<Executed, Failure> {
+    let txn: TxnJson<'_> = parse(body)?;
+    let at = revision(txn.header.as_ref())?;
+    let ranges = txn.responses.into_iter().filter_map(|response| response.range);
+    let found = ranges.flat_map(|range| range.kvs).map(|kv| found(&kv, context));
+    let found = found.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    Ok(Executed { succeeded: txn.succeeded, at, found })
+}
+
+/// Some of the keys.
+pub(super) fn page(body: &[u8], context: Context<'_>) -> Result<Page, Failure> {
+    let range: RangeJson<'_> = parse(body)?;
+    let at = revision(range.header.as_ref())?;
+    let last = match range.kvs.last() {
+        Some(kv) if range.more => Some(STANDARD.decode(&*kv.key).map_err(|_| malformed())?),
+        // Without a key there is no next page.
+        None if range.more => return Err(malformed()),
+        _ => None,
+    };
+    let found = range.kvs.iter().map(|kv| found(kv, context));
+    let found = found.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    Ok(Page { at, found, last })
+}
+
+/// A line of a watch.
+pub(super) fn watch_line(line: &[u8], context: Context<'_>) -> Result<WatchLine, Failure> {
+    let watch: WatchJson<'_> = streamed(line, context)?;
+    if watch.compact_revision.0 > 0 {
+        return Err(Failure::Compacted);
+    }
+    if watch.canceled {
+        let reason = &*watch.cancel_reason;
+        let message = reason.rsplit_once("desc = ").map_or(reason, |(_, message)| message);
+        return Err(failure(None, message, context));
+    }
+    let at = revision(watch.header.as_ref())?;
+    if watch.created {
+        return Ok(WatchLine::Created(at));
+    }
+    if watch.events.is_empty() {
+        return Ok(WatchLine::Progress(at));
+    }
+    // The state of etcd in the header may be later than the changes that were sent.
+    let mut last = 0;
+    let changed = watch.events.iter().map(|event| {
+        let kv = event.kv.as_ref().ok_or_else(malformed)?;
+        let is_deleted = event.kind == "DELETE";
+        last = last.max(unsigned(kv.mod_revision)?);
+        Ok(found(kv, context)?.map(|Found { mut entry, .. }| {
+            if is_deleted {
+                entry.record = None;
+            }
+            entry
+        }))
+    });
+    let entries = changed.filter_map(Result::transpose).collect::<Result<_, Failure>>()?;
+    Ok(WatchLine::Changed(StoreRevision { revision: last, ..at }, entries))
+}
+
+/// The state of an endpoint.
+pub(super) fn status(body: &[u8]) -> Result<Status, Failure> {
+    let status: StatusJson<'_> = parse(body)?;
+    let at = revision(status.header.as_ref())?;
+    if status.leader.0 == 0 {
+        return Err(Failure::Unavailable("it has no leader: the quorum is lost".to_owned()));
+    }
+    if status.errors.iter().any(|error| error.contains("NOSPACE")) {
+        return Err(Failure::Refused(NO_SPACE.to_owned()));
+    }
+    let plain = |c: &char| c.is_ascii_alphanumeric() || ".-+".contains(*c);
+    let version = status.version.chars().filter(plain).take(32).collect();
+    Ok(Status { version, at })
+}
+
+/// Why a response with this HTTP status is no answer.
+pub(super) fn error(status: u16, body: &[u8], context: Context<'_>) -> Failure {
+    match serde_json::from_slice::<ErrorJson<'_>>(body) {
+        Ok(error) if error.code.is_some() => failure(error.code, &error.message, context),
+        _ if status == 404 => Failure::Refused(
+            "`etcd` of [cluster] names a server without etcd's JSON gateway (status 404): write \
+             the client URLs of etcd 3.4 or later, and start etcd without \
+             `--enable-grpc-gateway=false`"
+                .to_owned(),
+        ),
+        _ => Failure::Unavailable(format!("status {status}, and no answer of etcd's")),
+    }
+}
+
+const NO_SPACE: &str = "etcd's database has reached its quota, and accepts no writes: compact and \
+                        defragment it, then run `etcdctl alarm disarm`";
+
+/// Codes of gRPC.
+const DEADLINE_EXCEEDED: u32 = 4;
+const PERMISSION_DENIED: u32 = 7;
+const UNKNOWN: u32 = 2;
+const ABORTED: u32 = 10;
+const INTERNAL: u32 = 13;
+const UNAVAILABLE: u32 = 14;
+const UNAUTHENTICATED: u32 = 16;
+const CANCELLED: u32 = 1;
+
+/// What a message means; without a code by its words alone.
+fn failure(code: Option<u32>, message: &str, context: Context<'_>) -> Failure {
+    let Context { prefix, user } = context;
+    let has = |words: &str| message.contains(words);
+    if has("invalid auth token") || has("revision of auth store is old") {
+        return Failure::LogIn;
+    }
+    if has("user name is empty") {
+        return match user {
+            Some(_) => Failure::LogIn,
+            None => Failure::Refused(
+                "etcd has users, and requires one: set `user` and `password` of [cluster]"
+                    .to_owned(),
+            ),
+        };
+    }
+    if has("authentication failed") {
+        let user = user.unwrap_or_default();
+        return Failure::Refused(format!(
+            "etcd does not accept the user {user} with its password: check `user` and `password` \
+             of [cluster]"
+        ));
+    }
+    if has("authentication is not enabled") {
+        return Failure::NoUsers;
+    }
+    if code == Some(PERMISSION_DENIED) || has("permission denied") {
+        let user = user.unwrap_or("(none)");
+        return Failure::Refused(format!(
+            "the user {user} of etcd may not read and write all keys below {prefix}/: run `etcdctl \
+             role grant-permission ROLE readwrite --prefix=true {prefix}/` for a role of this user"
+        ));
+    }
+    if has("requested lease not found") {
+        return Failure::NoLease;
+    }
+    if has("required revision has been compacted") {
+        return Failure::Compacted;
+    }
+    if has("database space exceeded") {
+        return Failure::Refused(NO_SPACE.to_owned());
+    }
+    let quoted = quote(message);
+    let may_pass = [UNKNOWN, CANCELLED, DEADLINE_EXCEEDED, ABORTED, INTERNAL, UNAVAILABLE];
+    match code {
+        Some(UNAUTHENTICATED) => Failure::LogIn,
+        Some(code) if !may_pass.contains(&code) && !has("too many requests") => {
+            Failure::Refused(format!("etcd refuses the request (code {code}{quoted})"))
+        }
+        Some(code) => Failure::Unavailable(format!("etcd cannot answer (code {code}{quoted})")),
+        None => Failure::Unavailable(format!("etcd has ended the watch{quoted}")),
+    }
+}
+
+/// One of etcd's own messages, to be appended; nothing of other text.
+fn quote(message: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || " ,.:;'()-_/".contains(c);
+    let is_own = message.starts_with("etcdserver: ")
+        && message.len() <= MAX_MESSAGE_BYTES
+        && message.chars().all(is_plain);
+    if is_own { format!(": {message}") } else { String::new() }
+}
+
+/// A response that is not etcd's.
+fn malformed() -> Failure {
+    Failure::Unavailable("its answer is not one of etcd's".to_owned())
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|_| malformed())
+}
+
+/// The content of a line of a stream: a result or an error.
+fn streamed<'a, T: Deserialize<'a>>(line: &'a [u8], context: Context<'_>) -> Result<T, Failure> {
+    match parse::<StreamJson<'a, T>>(line)? {
+        StreamJson { result: Some(result), .. } => Ok(result),
+        StreamJson { error: Some(error), .. } => Err(failure(error.code, &error.message, context)),
+        StreamJson { .. } => Err(malformed()),
+    }
+}
+
+/// The entry of a key; `None` for a key that this version does not know.
+fn found(kv: &KvJson<'_>, context: Context<'_>) -> Result<Option<Found>, Failure> {
+    let path = STANDARD.decode(&*kv.key).map_err(|_| malformed())?;
+    let path = str::from_utf8(&path).ok();
+    let Some(key) = path.and_then(|path| record::parse_path(context.prefix, path)) else {
+        return Ok(None);
+    };
+    let content = STANDARD.decode(&*kv.value).map_err(|_| malformed())?;
+    let revision = unsigned(kv.mod_revision)?;
+    let record = Some(record::decode(&key, &content));
+    Ok(Some(Found { entry: Entry { key, record, revision }, lease: kv.lease.0 }))
+}
+
+fn revision(header: Option<&HeaderJson>) -> Result<StoreRevision, Failure> {
+    let header = header.filter(|header| header.cluster_id.0 != 0).ok_or_else(malformed)?;
+    let revision = unsigned(header.revision)?;
+    Ok(StoreRevision { cluster: header.cluster_id.0, revision })
+}
+
+fn unsigned(number: Int<i64>) -> Result<u64, Failure> {
+    u64::try_from(number.0).map_err(|_| malformed())
+}
+
+/// A number that JSON has as a string, or as a number.
+#[derive(Default, Clone, Copy)]
+struct Int<T>(T);
+
+impl<'de, T: FromStr + TryFrom<u64> + TryFrom<i64>> Deserialize<'de> for Int<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(IntVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct IntVisitor<T>(PhantomData<T>);
+
+impl<T: FromStr + TryFrom<u64> + TryFrom<i64>> Visitor<'_> for IntVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number of 64 bits")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        T::try_from(number).map_err(|_| E::custom("out of range"))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        T::try_from(number).map_err(|_| E::custom("out of range"))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(|_| E::custom("not a whole number in range"))
+    }
+}
+
+#[derive(Deserialize)]
+struct HeaderJson {
+    #[serde(default)]
+    cluster_id: Int<u64>,
+    #[serde(default)]
+    revision: Int<i64>,
+}
+
+#[derive(Deserialize)]
+struct LeaseJson {
+    #[serde(rename = "ID", default)]
+    id: Int<i64>,
+    #[serde(rename = "TTL", default)]
+    ttl: Int<i64>,
+}
+
+#[derive(Deserialize)]
+struct TokenJson {
+    #[serde(default)]
+    token: String,
+}
+
+#[derive(Deserialize)]
+struct KvJson<'a> {
+    #[serde(borrow, default)]
+    key: Cow<'a, str>,
+    #[serde(default)]
+    mod_revision: Int<i64>,
+    #[serde(borrow, default)]
+    value: Cow<'a, str>,
+    #[serde(default)]
+    lease: Int<i64>,
+}
+
+#[derive(Deserialize)]
+struct RangeJson<'a> {
+    header: Option<HeaderJson>,
+    #[serde(borrow, default)]
+    kvs: Vec<KvJson<'a>>,
+    #[serde(default)]
+    more: bool,
+}
+
+#[derive(Deserialize)]
+struct TxnJson<'a> {
+    header: Option<HeaderJson>,
+    #[serde(default)]
+    succeeded: bool,
+    #[serde(borrow, default)]
+    responses: Vec<ResponseJson<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ResponseJson<'a> {
+    #[serde(borrow, rename = "response_range")]
+    range: Option<RangeJson<'a>>,
+}
+
+#[derive(Deserialize)]
+struct StreamJson<'a, T> {
+    result: Option<T>,
+    #[serde(borrow)]
+    error: Option<ErrorJson<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WatchJson<'a> {
+    header: Option<HeaderJson>,
+    #[serde(default)]
+    created: bool,
+    #[serde(default)]
+    canceled: bool,
+    #[serde(default)]
+    compact_revision: Int<i64>,
+    #[serde(borrow, default)]
+    cancel_reason: Cow<'a, str>,
+    #[serde(borrow, default)]
+    events: Vec<EventJson<'a>>,
+}
+
+#[derive(Deserialize)]
+struct EventJson<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    kv: Option<KvJson<'a>>,
+}
+
+/// The error of a unary request, or of a stream.
+#[derive(Deserialize)]
+struct ErrorJson<'a> {
+    #[serde(alias = "grpc_code")]
+    code: Option<u32>,
+    #[serde(borrow, default)]
+    message: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct StatusJson<'a> {
+    header: Option<HeaderJson>,
+    #[serde(borrow, default)]
+    version: Cow<'a, str>,
+    #[serde(default)]
+    leader: Int<u64>,
+    #[serde(borrow, default)]
+    errors: Vec<Cow<'a, str>>,
+}
+
+/// The error as the text of a `StoreError`.
+impl From<Failure> for Arc<str> {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::LogIn => "etcd does not accept the token that it has issued".into(),
+            Failure::NoLease => "the lease in etcd has expired".into(),
+            Failure::Compacted => "the revision was compacted".into(),
+            Failure::NoUsers => "etcd has no users".into(),
+            Failure::Refused(text) | Failure::Unavailable(text) => text.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "interpret_tests.rs"]
+mod tests;

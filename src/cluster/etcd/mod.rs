@@ -1,0 +1,428 @@
+//! The engine on etcd 3.4 or later, by its JSON gateway: `send` does the I/O, `interpret` decides
+//! what a response means.
+//!
+//! Reads are linearizable, never serializable: a member of etcd that is cut off answers those from
+//! its own past.
+
+mod access;
+mod interpret;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
+mod send;
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+pub use self::access::Access;
+use self::interpret::{Executed, Failure, Found, WatchLine};
+use self::send::{NoAnswer, Repeat, Sender};
+use super::link::{BeatResult, Changes, EndpointState, Engine, ReadResult};
+use super::record;
+use super::replica::{
+    Entry, Key, Member, Record, StoreError, StoreRevision, Transaction, TransactionResult,
+};
+use crate::clock::Stopwatch;
+
+/// Keys of one response.
+const PAGE: usize = 2_000;
+
+/// Attempts to read all pages at one revision, if it is compacted meanwhile.
+const READ_ATTEMPTS: usize = 3;
+
+/// The longest time that a watch may be silent although etcd's revision grows. Etcd itself reports
+/// the progress of a silent watch every ten minutes.
+const MAX_SILENCE: Duration = Duration::from_secs(660);
+
+/// Pauses between attempts to watch, from the second failure in a row on.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// A watch that has lived for this long was no failure.
+const GOOD_WATCH: Duration = Duration::from_secs(5);
+
+/// etcd, as the store of a replica.
+pub struct Etcd {
+    sender: Mutex<Arc<Sender>>,
+    /// The lease of the member's record.
+    lease: Mutex<Option<i64>>,
+    /// The newest revision in a response.
+    newest: AtomicU64,
+}
+
+/// How a watch has ended.
+enum End {
+    /// It can continue from where it was.
+    Lost,
+    /// It cannot.
+    Gap(Arc<str>),
+}
+
+impl Etcd {
+    /// etcd at these endpoints. Nothing is sent yet.
+    pub fn new(access: Access) -> Self {
+        let sender = Arc::new(Sender::new(access));
+        Self { sender: Mutex::new(sender), lease: Mutex::default(), newest: AtomicU64::new(0) }
+    }
+
+    /// Uses these endpoints, and this user, from the next request on. The lease stays.
+    pub fn reconfigure(&self, access: Access) {
+        let new = Arc::new(Sender::new(access));
+        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *sender, new);
+        drop(sender);
+        old.access.retire();
+    }
+
+    fn sender(&self) -> Arc<Sender> {
+        Arc::clone(&self.sender.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lease(&self) -> Option<i64> {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_lease(&self, lease: Option<i64>) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+    }
+
+    /// Renews the lease; `None` if there is none any more.
+    async fn keep_alive(&self, sender: &Sender) -> Result<Option<i64>, NoAnswer> {
+        let Some(lease) = self.lease() else { return Ok(None) };
+        let body = json!({ "ID": lease.to_string() });
+        let read = |body: &[u8]| interpret::kept_alive(body, sender.access.context());
+        let is_alive =
+            sender.request("/v3/lease/keepalive", bytes(&body), Repeat::Elsewhere, read).await?;
+        if !is_alive {
+            self.set_lease(None);
+        }
+        Ok(is_alive.then_some(lease))
+    }
+
+    /// Gets a lease. One whose response was lost expires.
+    async fn grant(&self, sender: &Sender) -> Result<i64, NoAnswer> {
+        let failover = sender.access.failover;
+        let seconds = failover.as_secs() + u64::from(failover.subsec_nanos() > 0);
+        let body = json!({ "TTL": seconds.to_string() });
+        let granted = interpret::granted;
+        let lease =
+            sender.request("/v3/lease/grant", bytes(&body), Repeat::Elsewhere, granted).await?;
+        self.set_lease(Some(lease));
+        Ok(lease)
+    }
+
+    /// Writes the record of this replica, unless the key has another revision and another lease.
+    async fn put_member(
+        &self,
+        sender: &Sender,
+        lease: i64,
+        member: Arc<Member>,
+        mut expected: u64,
+    ) -> Result<(StoreRevision, bool), NoAnswer> {
+        let key = Key::Member(Arc::clone(&sender.access.name));
+        loop {
+            let transaction = Transaction {
+                expected: vec![(key.clone(), expected)],
+                puts: vec![(key.clone(), Record::Member(Arc::clone(&member)))],
+                deletes: Vec::new(),
+                reads: vec![key.clone()],
+                leased: false,
+            };
+            let Executed { succeeded, at, found } =
+                self.execute(sender, &transaction, Some(lease)).await?;
+            if succeeded {
+                return Ok((at, true));
+            }
+            // The key has vanished with a lease, or an earlier write was executed without an answer.
+            let is = match found.first() {
+                None => 0,
+                Some(found) if found.lease == lease => found.entry.revision,
+                Some(_) => return Ok((at, false)),
+            };
+            if is == expected {
+                return Ok((at, false));
+            }
+            expected = is;
+        }
+    }
+
+    /// Whether the record of this replica has this lease. Proves that etcd has a quorum, which the
+    /// renewal of a lease does not.
+    async fn owns_member(
+        &self,
+        sender: &Sender,
+        lease: Option<i64>,
+    ) -> Result<(StoreRevision, bool), NoAnswer> {
+        let access = &sender.access;
+        let path = record::path(&access.prefix, &Key::Member(Arc::clone(&access.name)));
+        let body = json!({ "key": STANDARD.encode(path) });
+        let read = |body: &[u8]| interpret::page(body, access.context());
+        let page = sender.request("/v3/kv/range", bytes(&body), Repeat::Elsewhere, read).await?;
+        self.note(page.at);
+        let is_own = page.found.first().is_some_and(|found| Some(found.lease) == lease);
+        Ok((page.at, is_own))
+    }
+
+    async fn execute(
+        &self,
+        sender: &Sender,
+        transaction: &Transaction,
+        lease: Option<i64>,
+    ) -> Result<Executed, NoAnswer> {
+        let body = bytes(&transaction_body(&sender.access.prefix, transaction, lease));
+        let read = |body: &[u8]| interpret::executed(body, sender.access.context());
+        let executed = sender.request("/v3/kv/txn", body, Repeat::Never, read).await?;
+        self.note(executed.at);
+        Ok(executed)
+    }
+
+    async fn read_pages(&self, sender: &Sender) -> Result<(StoreRevision, Vec<Entry>), NoAnswer> {
+        let access = &sender.access;
+        let (mut key, end) = range_of(&access.prefix);
+        let (mut at, mut entries) = (None::<StoreRevision>, Vec::new());
+        loop {
+            let body = json!({
+                "key": STANDARD.encode(&key),
+                "range_end": STANDARD.encode(&end),
+                "limit": PAGE.to_string(),
+                // 0: the newest one.
+                "revision": at.map_or(0, |at| at.revision).to_string(),
+            });
+            let read = |body: &[u8]| interpret::page(body, access.context());
+            let page =
+                sender.request("/v3/kv/range", bytes(&body), Repeat::Elsewhere, read).await?;
+            self.note(page.at);
+            let at = *at.get_or_insert(page.at);
+            if page.at.cluster != at.cluster {
+                let why = "the endpoints in `etcd` of [cluster] belong to different etcd clusters";
+                return Err(NoAnswer::Failed(Failure::Refused(why.to_owned())));
+            }
+            entries.extend(page.found.into_iter().map(|found| found.entry));
+            let Some(last) = page.last else { return Ok((at, entries)) };
+            key = last;
+            key.push(0);
+        }
+    }
+
+    /// Watches once, until the stream ends.
+    async fn follow(
+        &self,
+        after: &mut StoreRevision,
+        silence: &mut Duration,
+        changes: &mpsc::Sender<Changes>,
+    ) -> End {
+        let sender = self.sender();
+        let context = sender.access.context();
+        let (key, end) = range_of(&sender.access.prefix);
+        let body = json!({ "create_request": {
+            "key": STANDARD.encode(key),
+            "range_end": STANDARD.encode(end),
+            "start_revision": (after.revision + 1).to_string(),
+            "progress_notify": true,
+        }});
+        let first = |line: &[u8]| interpret::watch_line(line, context);
+        let (first, mut lines, endpoint) =
+            match sender.stream("/v3/watch", bytes(&body), first).await {
+                Ok(stream) => stream,
+                Err(NoAnswer::Failed(failure)) => return End::Gap(failure.into()),
+                Err(NoAnswer::Unanswered(_)) => return End::Lost,
+            };
+        // From here on no notification is missed.
+        let mut failed = pin!(endpoint.failed.notified());
+        let mut next = Ok(first);
+        loop {
+            match next {
+                // A member of etcd that lags behind is not older than what it has answered before.
+                Ok(WatchLine::Created(at)) if at.cluster != after.cluster => {
+                    return End::Gap("this is another etcd cluster".into());
+                }
+                Ok(WatchLine::Created(at)) if at.revision < after.revision => {
+                    return End::Gap("etcd has an older revision than before".into());
+                }
+                Ok(WatchLine::Created(_)) => {}
+                Ok(WatchLine::Changed(at, entries)) => {
+                    *after = at;
+                    *silence = sender.access.failover;
+                    if changes.send((at, entries)).await.is_err() {
+                        return End::Gap("the watch is not wanted any more".into());
+                    }
+                }
+                Ok(WatchLine::Progress(at)) => {
+                    *after = at;
+                    *silence = sender.access.failover;
+                }
+                Err(Failure::Unavailable(_) | Failure::LogIn) => return End::Lost,
+                Err(failure) => return End::Gap(failure.into()),
+            }
+            next = loop {
+                tokio::select! {
+                    line = lines.next() => match line {
+                        Ok(line) => break interpret::watch_line(&line, context),
+                        Err(_) => return End::Lost,
+                    },
+                    () = &mut failed => return End::Lost,
+                    () = sleep(*silence) => {
+                        // etcd has changed, perhaps below another prefix, perhaps unnoticed here.
+                        if self.newest.load(Ordering::Relaxed) > after.revision {
+                            *silence = (*silence * 2).min(MAX_SILENCE);
+                            return End::Lost;
+                        }
+                    }
+                }
+            };
+        }
+    }
+
+    fn note(&self, at: StoreRevision) {
+        self.newest.fetch_max(at.revision, Ordering::Relaxed);
+    }
+}
+
+impl Engine for Etcd {
+    async fn beat(&self, put: Option<(Arc<Member>, u64)>) -> BeatResult {
+        let sender = self.sender();
+        let beat = async {
+            let lease = self.keep_alive(&sender).await?;
+            let Some((member, expected)) = put else {
+                return self.owns_member(&sender, lease).await;
+            };
+            let lease = match lease {
+                Some(lease) => lease,
+                None => self.grant(&sender).await?,
+            };
+            let result = self.put_member(&sender, lease, member, expected).await;
+            if result == Err(NoAnswer::Failed(Failure::NoLease)) {
+                self.set_lease(None);
+            }
+            result
+        };
+        Ok(beat.await?)
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<TransactionResult, StoreError> {
+        let executed = self.execute(&self.sender(), &transaction, self.lease()).await?;
+        let Executed { succeeded, at, found } = executed;
+        let mut found: Vec<_> = found.into_iter().map(|Found { entry, .. }| entry).collect();
+        let read = |key: Key| match found.iter().position(|entry| entry.key == key) {
+            Some(at) => found.swap_remove(at),
+            None => Entry { key, record: None, revision: 0 },
+        };
+        let reads = if succeeded { Vec::new() } else { transaction.reads };
+        let read = reads.into_iter().map(read).collect();
+        Ok(TransactionResult { succeeded, at, read })
+    }
+
+    async fn read(&self) -> ReadResult {
+        let sender = self.sender();
+        for _ in 1..READ_ATTEMPTS {
+            match self.read_pages(&sender).await {
+                Err(NoAnswer::Failed(Failure::Compacted)) => {}
+                result => return Ok(result?),
+            }
+        }
+        Ok(self.read_pages(&sender).await?)
+    }
+
+    async fn watch(&self, mut after: StoreRevision, changes: mpsc::Sender<Changes>) -> Arc<str> {
+        let mut silence = self.sender().access.failover;
+        let mut pause = Duration::ZERO;
+        loop {
+            let started = Stopwatch::start();
+            if let End::Gap(why) = self.follow(&mut after, &mut silence, &changes).await {
+                return why;
+            }
+            if started.elapsed() >= GOOD_WATCH {
+                pause = Duration::ZERO;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).clamp(MIN_PAUSE, MAX_PAUSE);
+        }
+    }
+
+    async fn reachable(&self) -> Vec<EndpointState> {
+        let sender = self.sender();
+        let ask = async |endpoint: &access::Endpoint| {
+            let status = sender.ask(endpoint, "/v3/maintenance/status", interpret::status).await;
+            let state = status.map(|status| (status.version, status.at));
+            EndpointState { endpoint: endpoint.label.clone(), state }
+        };
+        join_all(sender.access.endpoints.iter().map(ask)).await
+    }
+
+    async fn leave(&self) {
+        let Some(lease) = self.lease() else { return };
+        let sender = self.sender();
+        let body = json!({ "ID": lease.to_string() });
+        // Whatever comes of it: a lease that is not revoked expires.
+        let _ = sender.request("/v3/lease/revoke", bytes(&body), Repeat::Never, |_| Ok(())).await;
+        self.set_lease(None);
+    }
+}
+
+impl std::fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Etcd").field("access", &self.sender().access).finish_non_exhaustive()
+    }
+}
+
+/// The first key below a prefix, and the first one behind them.
+fn range_of(prefix: &str) -> (Vec<u8>, Vec<u8>) {
+    // `0` follows `/`.
+    (format!("{prefix}/").into_bytes(), format!("{prefix}0").into_bytes())
+}
+
+/// A transaction as JSON. Keys of members are bound to the lease.
+fn transaction_body(prefix: &str, transaction: &Transaction, lease: Option<i64>) -> Value {
+    let encode = |key: &Key| STANDARD.encode(record::path(prefix, key));
+    let compare = transaction.expected.iter().map(|(key, revision)| {
+        json!({
+            "key": encode(key),
+            "target": "MOD",
+            "result": "EQUAL",
+            "mod_revision": revision.to_string(),
+        })
+    });
+    let puts = transaction.puts.iter().map(|(key, record)| {
+        let bound = lease.filter(|_| is_leased(key)).unwrap_or(0);
+        json!({ "request_put": {
+            "key": encode(key),
+            "value": STANDARD.encode(record::encode(record)),
+            "lease": bound.to_string(),
+        }})
+    });
+    let deletes = transaction
+        .deletes
+        .iter()
+        .map(|key| json!({ "request_delete_range": { "key": encode(key) } }));
+    let reads =
+        transaction.reads.iter().map(|key| json!({ "request_range": { "key": encode(key) } }));
+    json!({
+        "compare": compare.collect::<Vec<_>>(),
+        "success": puts.chain(deletes).collect::<Vec<_>>(),
+        "failure": reads.collect::<Vec<_>>(),
+    })
+}
+
+/// Whether a key vanishes with the lease of the replica that wrote it.
+fn is_leased(key: &Key) -> bool {
+    match key {
+        Key::Member(_) => true,
+        // A control of the tests, which must show double logins.
+        Key::Claim(_) => {
+            cfg!(debug_assertions) && std::env::var_os("TOKENKEEP_TEST_CLAIM_ON_LEASE").is_some()
+        }
+        _ => false,
+    }
+}
+
+fn bytes(body: &Value) -> Vec<u8> {
+    body.to_string().into_bytes()
+}

@@ -1,0 +1,352 @@
+//! Sends requests to etcd's JSON gateway: one endpoint after the other, with a token if etcd has
+//! users. Interprets nothing but whether the request must be repeated.
+//!
+//! A request that changes something is repeated only if it was certainly not executed.
+
+use std::mem;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Request, Response};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::access::{Access, Endpoint, REQUEST_TIMEOUT};
+use super::interpret::{self, Failure};
+use crate::api::{certificate_is_not_trusted, class, reason};
+use crate::cluster::replica::StoreError;
+use crate::text::format_duration;
+
+/// Maximum size of a response, and of a line of a watch, in bytes: 2,000 of the largest records
+/// take half of it.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Time for a whole response that may be long. Its parts must come within [`REQUEST_TIMEOUT`].
+const LONG_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What happens if an endpoint does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// The next one is asked.
+    Elsewhere,
+    /// Nothing, unless the request was certainly not sent.
+    Never,
+}
+
+/// Why there is no answer of any endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// A definite answer of etcd.
+    Failed(Failure),
+    /// None of the endpoints answered, or the one that may have executed the request.
+    Unanswered(String),
+}
+
+impl From<NoAnswer> for StoreError {
+    fn from(error: NoAnswer) -> Self {
+        match error {
+            NoAnswer::Failed(Failure::Refused(text)) => Self::Refused(text.into()),
+            NoAnswer::Failed(failure) => Self::Unanswered(failure.into()),
+            NoAnswer::Unanswered(text) => Self::Unanswered(text.into()),
+        }
+    }
+}
+
+/// A watch: lines that come as they are sent.
+pub(super) struct Lines {
+    response: Response,
+    buffer: Vec<u8>,
+    /// Bytes at the start of `buffer` that contain no line end.
+    searched: usize,
+}
+
+/// Sends requests, and logs in.
+pub(super) struct Sender {
+    pub(super) access: Access,
+    /// Number of logins, and the token of the last one.
+    login: std::sync::Mutex<(u64, Option<HeaderValue>)>,
+    /// Held by the request that logs in.
+    logging_in: Mutex<()>,
+}
+
+/// A request, and how its response is read.
+struct Call<'a, T> {
+    path: &'a str,
+    body: Bytes,
+    /// The response is a stream of lines, of which `read` gets the first one.
+    streams: bool,
+    read: &'a (dyn Fn(&[u8]) -> Result<T, Failure> + Sync),
+}
+
+/// The answer of one endpoint, and what comes behind it.
+type Exchanged<T> = Result<Result<(T, Lines), Failure>, Attempt>;
+
+/// Why there is no response of one endpoint.
+enum Attempt {
+    /// The request was certainly not sent.
+    NotSent(String),
+    /// It may have been executed.
+    NoResponse(String),
+}
+
+impl Sender {
+    pub(super) fn new(access: Access) -> Self {
+        Self { access, login: std::sync::Mutex::default(), logging_in: Mutex::default() }
+    }
+
+    /// Sends a request and reads the response with `read`.
+    pub(super) async fn request<T>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        repeat: Repeat,
+        read: impl Fn(&[u8]) -> Result<T, Failure> + Sync,
+    ) -> Result<T, NoAnswer> {
+        let call = Call { path, body: body.into(), streams: false, read: &read };
+        self.on_each(&call, repeat).await.map(|(answer, ..)| answer)
+    }
+
+    /// Sends a request whose response is read by lines. The first one is read with `first`. Returns
+    /// the endpoint as well.
+    pub(super) async fn stream<T>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        first: impl Fn(&[u8]) -> Result<T, Failure> + Sync,
+    ) -> Result<(T, Lines, &Endpoint), NoAnswer> {
+        let call = Call { path, body: body.into(), streams: true, read: &first };
+        self.on_each(&call, Repeat::Elsewhere).await
+    }
+
+    /// Asks one endpoint, without consequences for other requests.
+    pub(super) async fn ask<T>(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        read: impl Fn(&[u8]) -> Result<T, Failure> + Sync,
+    ) -> Result<T, Arc<str>> {
+        let body = Bytes::from_static(b"{}");
+        let call = Call { path, body, streams: false, read: &read };
+        match self.exchange(endpoint, &call, self.login().1).await {
+            Ok(Ok((answer, _))) => Ok(answer),
+            Ok(Err(failure)) => Err(failure.into()),
+            Err(Attempt::NotSent(error) | Attempt::NoResponse(error)) => Err(error.into()),
+        }
+    }
+
+    /// Asks one endpoint after the other, until one answers.
+    async fn on_each<T>(
+        &self,
+        call: &Call<'_, T>,
+        repeat: Repeat,
+    ) -> Result<(T, Lines, &Endpoint), NoAnswer> {
+        let mut errors = Vec::new();
+        // Collected first, because an endpoint that is given up changes the order.
+        let endpoints: Vec<_> = self.access.in_order().collect();
+        for endpoint in endpoints {
+            let (error, may_have_acted) = match self.logged_in(endpoint, call).await {
+                Ok(Ok((answer, lines))) => {
+                    self.access.answered(endpoint);
+                    return Ok((answer, lines, endpoint));
+                }
+                // Another member of etcd may know the new token.
+                Ok(Err(Failure::LogIn)) => {
+                    ("it does not accept the token that etcd has issued".to_owned(), false)
+                }
+                Err(Attempt::NotSent(error)) => (error, false),
+                Ok(Err(Failure::Unavailable(error))) | Err(Attempt::NoResponse(error)) => {
+                    (error, true)
+                }
+                Ok(Err(failure)) => {
+                    self.access.answered(endpoint);
+                    return Err(NoAnswer::Failed(failure));
+                }
+            };
+            self.access.gave_up(endpoint);
+            errors.push(format!("{}: {error}", endpoint.label));
+            if may_have_acted && repeat == Repeat::Never {
+                break;
+            }
+        }
+        Err(NoAnswer::Unanswered(format!("etcd does not answer ({})", errors.join("; "))))
+    }
+
+    /// Sends a request with a token, if etcd has users. A token that is not valid is renewed once.
+    async fn logged_in<T>(&self, endpoint: &Endpoint, call: &Call<'_, T>) -> Exchanged<T> {
+        let (mut number, mut token) = self.login();
+        if number == 0 && self.access.user.is_some() {
+            if let Err(failure) = self.log_in(endpoint, number).await? {
+                return Ok(Err(failure));
+            }
+            (number, token) = self.login();
+        }
+        match self.exchange(endpoint, call, token).await? {
+            Err(Failure::LogIn) => {}
+            answer => return Ok(answer),
+        }
+        match self.log_in(endpoint, number).await? {
+            Ok(()) => self.exchange(endpoint, call, self.login().1).await,
+            Err(failure) => Ok(Err(failure)),
+        }
+    }
+
+    /// Number of logins, and the token of the last one.
+    fn login(&self) -> (u64, Option<HeaderValue>) {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Logs in, unless another request has done so since the login `number`.
+    async fn log_in(
+        &self,
+        endpoint: &Endpoint,
+        number: u64,
+    ) -> Result<Result<(), Failure>, Attempt> {
+        let Some((user, password)) = &self.access.user else {
+            return Ok(Err(Failure::LogIn));
+        };
+        // The request that logs in may have to wait for this endpoint.
+        let waiting = timeout(REQUEST_TIMEOUT, self.logging_in.lock()).await;
+        let _one = waiting.map_err(|_| Attempt::NotSent(no_response(REQUEST_TIMEOUT)))?;
+        if self.login().0 != number {
+            return Ok(Ok(()));
+        }
+        let body = json!({ "name": user, "password": password.expose_secret() }).to_string();
+        let path = "/v3/auth/authenticate";
+        let call = Call { path, body: body.into(), streams: false, read: &interpret::token };
+        let token = match self.exchange(endpoint, &call, None).await {
+            Ok(Ok((token, _))) => Some(token),
+            Ok(Err(Failure::NoUsers)) => None,
+            Ok(Err(failure)) => return Ok(Err(failure)),
+            // The request itself was not sent.
+            Err(Attempt::NotSent(error) | Attempt::NoResponse(error)) => {
+                return Err(Attempt::NotSent(error));
+            }
+        };
+        let token = token.and_then(|token| HeaderValue::try_from(token).ok()).map(|mut token| {
+            token.set_sensitive(true);
+            token
+        });
+        *self.login.lock().unwrap_or_else(PoisonError::into_inner) = (number + 1, token);
+        Ok(Ok(()))
+    }
+
+    /// Sends a request to one endpoint, and reads the response.
+    async fn exchange<T>(
+        &self,
+        endpoint: &Endpoint,
+        call: &Call<'_, T>,
+        token: Option<HeaderValue>,
+    ) -> Exchanged<T> {
+        let response = open(endpoint, call, token).await?;
+        let mut lines = Lines { response, buffer: Vec::new(), searched: 0 };
+        let status = lines.response.status().as_u16();
+        if status != 200 {
+            let body = lines.rest().await?;
+            return Ok(Err(interpret::error(status, &body, self.access.context())));
+        }
+        let text = if call.streams {
+            let line = timeout(REQUEST_TIMEOUT, lines.next()).await;
+            let line = line.unwrap_or_else(|_| Err(no_response(REQUEST_TIMEOUT)));
+            line.map_err(Attempt::NoResponse)?
+        } else {
+            lines.rest().await?
+        };
+        Ok((call.read)(&text).map(|answer| (answer, lines)))
+    }
+}
+
+/// Sends a request, and waits for the head of the response.
+async fn open<T>(
+    endpoint: &Endpoint,
+    call: &Call<'_, T>,
+    token: Option<HeaderValue>,
+) -> Result<Response, Attempt> {
+    let mut request = Request::new(Method::POST, endpoint.url(call.path));
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(token) = token {
+        headers.insert(AUTHORIZATION, token);
+    }
+    *request.body_mut() = Some(call.body.clone().into());
+    match timeout(REQUEST_TIMEOUT, endpoint.http().execute(request)).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) if error.is_connect() || error.is_dns() => {
+            Err(Attempt::NotSent(sentence(&error)))
+        }
+        Ok(Err(error)) => Err(Attempt::NoResponse(sentence(&error))),
+        Err(_) => Err(Attempt::NoResponse(no_response(REQUEST_TIMEOUT))),
+    }
+}
+
+impl Lines {
+    /// The next line, without its end. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// The stream has ended, or is not one of lines.
+    pub(super) async fn next(&mut self) -> Result<Vec<u8>, String> {
+        loop {
+            let unsearched = &self.buffer[self.searched..];
+            if let Some(at) = memchr::memchr(b'\n', unsearched) {
+                let rest = self.buffer.split_off(self.searched + at + 1);
+                self.searched = 0;
+                let mut line = mem::replace(&mut self.buffer, rest);
+                line.pop();
+                // The gateway ends a stream with an empty line.
+                if line.iter().any(|byte| !byte.is_ascii_whitespace()) {
+                    return Ok(line);
+                }
+                continue;
+            }
+            self.searched = self.buffer.len();
+            match self.response.chunk().await {
+                Ok(Some(chunk)) if self.buffer.len() + chunk.len() <= MAX_BYTES => {
+                    self.buffer.extend_from_slice(&chunk);
+                }
+                Ok(Some(_)) => return Err(too_long()),
+                Ok(None) => return Err("the stream has ended".to_owned()),
+                Err(error) => return Err(sentence(&error)),
+            }
+        }
+    }
+
+    /// Everything to the end. Each part must come within the time for a request.
+    async fn rest(&mut self) -> Result<Vec<u8>, Attempt> {
+        let read = async {
+            loop {
+                let chunk = timeout(REQUEST_TIMEOUT, self.response.chunk()).await;
+                let chunk = chunk.map_err(|_| no_response(REQUEST_TIMEOUT))?;
+                let Some(chunk) = chunk.map_err(|error| sentence(&error))? else {
+                    return Ok(mem::take(&mut self.buffer));
+                };
+                if self.buffer.len() + chunk.len() > MAX_BYTES {
+                    return Err(too_long());
+                }
+                self.buffer.extend_from_slice(&chunk);
+            }
+        };
+        let body = timeout(LONG_TIMEOUT, read).await;
+        body.unwrap_or_else(|_| Err(no_response(LONG_TIMEOUT))).map_err(Attempt::NoResponse)
+    }
+}
+
+fn no_response(limit: Duration) -> String {
+    format!("no response within {}", format_duration(limit))
+}
+
+fn too_long() -> String {
+    format!("the response is longer than {} MiB", MAX_BYTES / 1024 / 1024)
+}
+
+/// The error of a request, without its URL.
+fn sentence(error: &reqwest::Error) -> String {
+    let (class, reason) = (class(error), reason(error));
+    if certificate_is_not_trusted(error) {
+        return format!("{class} ({reason}): check `etcd` and `ca_file` of [cluster]");
+    }
+    if error.is_timeout() { class.to_owned() } else { format!("{class} ({reason})") }
+}

@@ -1,0 +1,459 @@
+//! The steps that follow an input of a replica: what changed goes to the parts that it concerns, and
+//! what is due is sent.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::claims::{Claims, Parts};
+use super::join::{Phase, Trouble, meta_error};
+use super::mirror::Change;
+use super::operations::{Operation, Purpose};
+use super::types::{
+    ClusterNotice, Entry, HeldReason, Key, Meta, OperationId, Output, Record, StoreRevision,
+    TokenKey, Transaction, TransactionResult,
+};
+use super::{CLOCK_TOLERANCE_MS, FORMAT, RETRY, Replica, SEEN_EVERY};
+use crate::time::Moment;
+
+impl Replica {
+    /// Notes that time has passed, and whether etcd is silent.
+    pub(super) fn observe(&mut self, now: Moment) {
+        if let Some(silent) = self.membership.observe(now) {
+            self.enter(silent, now);
+        }
+    }
+
+    /// Sends what is due.
+    pub(super) fn advance(&mut self, now: Moment) {
+        let floor = self.floor();
+        let Self { membership, view, mirror, settings, outputs, .. } = self;
+        membership.send(settings, view.digests(), mirror, floor, outputs, now);
+        if self.membership.trouble.is_none() && self.membership.phase != Phase::Left {
+            self.operations.resend(floor, now, &mut self.outputs);
+            let why = self.membership.last_error().clone();
+            let (claims, mut parts) = self.claims_with_parts(now);
+            claims.hold_late(&why, &mut parts);
+            claims.release_unused(&mut parts);
+        }
+        self.send_publications(now);
+        if self.view.refresh(now) {
+            self.outputs.push(Output::SlotsChanged);
+        }
+        self.leave_if_idle(now);
+        if let Some(seen) = self.seen.filter(|_| self.seen_unreported && self.seen_report_at <= now)
+        {
+            self.seen_unreported = false;
+            self.seen_report_at = now + SEEN_EVERY;
+            self.outputs.push(Output::Seen(seen));
+        }
+    }
+
+    /// The claims, and what they need of the rest.
+    pub(super) fn claims_with_parts(&mut self, now: Moment) -> (&mut Claims, Parts<'_>) {
+        let floor = self.floor();
+        let Self { claims, settings, mirror, operations, outputs, .. } = self;
+        (claims, Parts { settings, mirror, operations, out: outputs, floor, now })
+    }
+
+    /// Publishes what can be published.
+    pub(super) fn send_publications(&mut self, now: Moment) {
+        if self.is_joined() {
+            let floor = self.floor();
+            let Self { claims, settings, mirror, operations, outputs, publications, .. } = self;
+            let mut parts = Parts { settings, mirror, operations, out: outputs, floor, now };
+            publications.send(claims, &mut parts);
+        }
+    }
+
+    /// Sends a transaction for an operator, or answers that it is impossible.
+    pub(super) fn operate(&mut self, purpose: Purpose, transaction: Transaction) -> OperationId {
+        let error: Arc<str> = match self.membership.hold_reason() {
+            None => {
+                let floor = self.floor();
+                return self.operations.start(purpose, transaction, floor, &mut self.outputs);
+            }
+            Some(HeldReason::Unreachable(why)) => why,
+            Some(_) => "this replica is not a member of the cluster".into(),
+        };
+        let id = self.operations.next_id();
+        self.outputs.push(Output::Answered(id, Err(error)));
+        id
+    }
+
+    /// The transaction that pauses a token, or resumes it.
+    pub(super) fn pause(&self, token: &TokenKey, paused: bool) -> Transaction {
+        let key = Key::Paused(token.clone());
+        let mut transaction = Transaction {
+            // A repetition that is executed late must not undo what came after it.
+            expected: vec![(key.clone(), self.mirror.revision(&key))],
+            reads: vec![key.clone()],
+            ..Transaction::default()
+        };
+        if paused {
+            transaction.puts.push((key, Record::Paused));
+        } else {
+            transaction.deletes.push(key);
+        }
+        transaction
+    }
+
+    /// etcd cannot be used from now on.
+    pub(super) fn enter(&mut self, trouble: Trouble, now: Moment) {
+        let is_foreign = matches!(trouble, Trouble::Foreign(_));
+        if self.membership.phase == Phase::Left || (self.membership.is_foreign() && !is_foreign) {
+            return;
+        }
+        let why = trouble.reason().clone();
+        let known = self.membership.trouble.as_ref().is_some_and(|old| *old.reason() == why);
+        self.membership.trouble = Some(trouble);
+        if !known {
+            self.outputs.push(Output::Notice(ClusterNotice::Unreachable(why.clone())));
+        }
+        self.operations.answer_operators(&why, &mut self.outputs);
+        let (claims, mut parts) = self.claims_with_parts(now);
+        claims.hold_all(&HeldReason::Unreachable(why), &mut parts);
+        if self.membership.is_suspended() {
+            self.membership.suspend(now);
+            if self.view.clear() {
+                self.outputs.push(Output::SlotsChanged);
+            }
+        }
+        if is_foreign {
+            self.claims.clear();
+            self.operations.clear();
+            self.publications.clear();
+        }
+    }
+
+    /// A beat has ended well if it has ended: etcd can be used, and `wrote` is the revision of this
+    /// replica's record if that was written.
+    pub(super) fn recover(&mut self, wrote: Option<u64>, answered: bool, now: Moment) {
+        if let Some(revision) = wrote {
+            self.own_record_written(revision, now);
+        }
+        let over = match self.membership.trouble {
+            Some(Trouble::Silent(_)) => answered,
+            Some(Trouble::Suspended(_)) => wrote.is_some(),
+            Some(Trouble::Foreign(_)) | None => false,
+        };
+        if over {
+            self.membership.trouble = None;
+            self.outputs.push(Output::Notice(ClusterNotice::Recovered));
+        }
+        if self.is_joined() && !self.membership.announced {
+            self.membership.announced = true;
+            let members = self.view.members().len();
+            self.outputs.push(Output::Notice(ClusterNotice::Joined { members }));
+        }
+    }
+
+    /// Whether a response comes from the etcd of before; `floor` was seen before it was asked for.
+    pub(super) fn accepts(&mut self, at: StoreRevision, floor: u64, now: Moment) -> bool {
+        if let Some(seen) = self.seen {
+            let why = if seen.cluster != at.cluster {
+                "this is another etcd cluster than before"
+            } else if at.revision < floor {
+                "etcd has an older state than before; was it restored from a backup?"
+            } else {
+                ""
+            };
+            if !why.is_empty() {
+                self.enter(Trouble::Foreign(why.into()), now);
+            }
+        }
+        if self.membership.is_foreign() {
+            return false;
+        }
+        if self.seen.is_none_or(|seen| seen.revision < at.revision) {
+            self.seen = Some(at);
+            self.seen_unreported = true;
+        }
+        true
+    }
+
+    /// Takes everything that exists, if `meta` allows it.
+    pub(super) fn take_snapshot(&mut self, at: StoreRevision, entries: Vec<Entry>, now: Moment) {
+        let meta = entries.iter().find(|entry| entry.key == Key::Meta && entry.record.is_some());
+        let error = match meta.and_then(|entry| entry.record.as_ref()) {
+            Some(Record::Meta(meta)) => meta_error(&Ok(meta.clone()), &self.settings),
+            Some(Record::Unreadable(why)) => meta_error(&Err(why.clone()), &self.settings),
+            _ => None,
+        };
+        if let Some(error) = error {
+            return self.enter(Trouble::Suspended(error), now);
+        }
+        let changes = self.mirror.snapshot(entries, at.revision, now);
+        self.members_changed(now);
+        self.take_changes(changes, now);
+        if self.mirror.meta.is_some() {
+            self.join(true, now);
+        } else {
+            self.create_meta(now);
+        }
+    }
+
+    /// Takes what has changed to the parts that it concerns. The end of a claim comes last, so that
+    /// the value that it led to is known by then.
+    pub(super) fn take_changes(&mut self, changes: Vec<Change>, now: Moment) {
+        let mut released = BTreeSet::new();
+        let mut members_changed = false;
+        let mut own_changed = false;
+        for change in changes {
+            match change {
+                Change::Meta => self.check_meta(now),
+                Change::Member(name) => {
+                    members_changed = true;
+                    own_changed |= name == self.settings.name;
+                }
+                Change::Value(token, revision, value) => {
+                    let hash = token.hash();
+                    let own = self.claims.recognize(hash, &value, revision)
+                        || self.publications.recognize(hash, &value, revision);
+                    if !own {
+                        self.outputs.push(Output::NewValue { token, revision, value });
+                    }
+                }
+                Change::ClaimGone(hash) => {
+                    released.insert(hash);
+                }
+                Change::Counted(token, count) => {
+                    if !self.claims.has_counted(token.hash(), count) {
+                        self.outputs.push(Output::Counted(token, count));
+                    }
+                }
+                Change::Paused(token, paused) => self.outputs.push(Output::Paused(token, paused)),
+            }
+        }
+        if members_changed && self.view.exists() {
+            self.members_changed(now);
+        }
+        if own_changed {
+            self.join(false, now);
+        }
+        // The end of an own spending releases the token once its result is known.
+        let released = released.into_iter().filter(|hash| !self.claims.is_spending(*hash));
+        self.outputs.extend(released.map(|hash| Output::Released(Some(hash))));
+    }
+
+    fn members_changed(&mut self, now: Moment) {
+        let before: Vec<Arc<str>> = self.view.members().cloned().collect();
+        if self.view.set_members(&self.mirror.members, now) {
+            self.outputs.push(Output::SlotsChanged);
+        }
+        if before.is_empty() {
+            return;
+        }
+        for name in self.view.members().filter(|name| !before.contains(name)) {
+            self.outputs.push(Output::Notice(ClusterNotice::ReplicaJoined(name.clone())));
+        }
+        let gone = before.iter().filter(|name| !self.view.members().any(|now| now == *name));
+        for name in gone {
+            self.outputs.push(Output::Notice(ClusterNotice::ReplicaLeft(name.clone())));
+            self.clocks_reported.remove(name);
+        }
+    }
+
+    /// `meta` has changed.
+    pub(super) fn check_meta(&mut self, now: Moment) {
+        match self.mirror.meta.as_ref().map(|(meta, _)| meta_error(meta, &self.settings)) {
+            Some(Some(error)) => self.enter(Trouble::Suspended(error), now),
+            Some(None) => {}
+            None => self.membership.read_again(now),
+        }
+    }
+
+    fn create_meta(&mut self, now: Moment) {
+        let Some(key) = self.settings.keys.first().copied() else { return };
+        if self.operations.has(&Purpose::CreateMeta) {
+            return;
+        }
+        if self.membership.phase == Phase::Reading {
+            self.membership.phase = Phase::CreatingMeta;
+        }
+        let transaction = Transaction {
+            expected: vec![(Key::Meta, 0)],
+            puts: vec![(Key::Meta, Record::Meta(Meta { format: FORMAT, key }))],
+            reads: vec![Key::Meta],
+            ..Transaction::default()
+        };
+        let floor = self.floor();
+        self.operations.start(Purpose::CreateMeta, transaction, floor, &mut self.outputs);
+        self.advance(now);
+    }
+
+    /// Continues to join, or to be a member.
+    fn join(&mut self, just_read: bool, now: Moment) {
+        if self.mirror.meta.is_none() || self.membership.is_foreign() {
+            return;
+        }
+        if self.membership.continue_joining(&self.mirror, &self.settings, just_read, now) {
+            let (claims, mut parts) = self.claims_with_parts(now);
+            claims.hold_all(&HeldReason::NotJoined, &mut parts);
+            self.outputs.push(Output::NameTaken);
+        }
+    }
+
+    fn own_record_written(&mut self, revision: u64, now: Moment) {
+        let Some(member) = self.membership.written_record() else { return };
+        let key = Key::Member(self.settings.name.clone());
+        let written =
+            Transaction { puts: vec![(key, Record::Member(member))], ..Transaction::default() };
+        let changes = self.mirror.written(&written, revision, now);
+        self.take_changes(changes, now);
+        self.join(false, now); // It may have been deleted since.
+    }
+
+    /// A transaction has a definite result.
+    pub(super) fn finish(
+        &mut self,
+        id: OperationId,
+        operation: Operation,
+        result: TransactionResult,
+        now: Moment,
+    ) {
+        let Operation { purpose, transaction, .. } = operation;
+        let revision = result.at.revision;
+        let done = result.succeeded.then_some(revision);
+        // A repetition fails if the first execution succeeded.
+        let has = |(key, record): &(Key, Record)| {
+            result.read.iter().any(|e| e.key == *key && e.record.as_ref() == Some(record))
+        };
+        let is_done = result.succeeded || transaction.puts.iter().all(has);
+        let changes = if result.succeeded {
+            let mut changes = self.mirror.written(&transaction, revision, now);
+            changes.retain(|c| !matches!(c, Change::Value(..) | Change::Counted(..)));
+            changes
+        } else {
+            self.mirror.read(result.read, revision, now)
+        };
+        self.take_changes(changes, now);
+        let floor = self.floor();
+        match purpose {
+            Purpose::CreateMeta if self.mirror.meta.is_some() => self.join(false, now),
+            Purpose::CreateMeta => self.membership.read_again(now),
+            Purpose::Take(hash) => {
+                let (claims, mut parts) = self.claims_with_parts(now);
+                claims.taken(hash, &transaction, result.succeeded, &mut parts);
+            }
+            Purpose::End(hash) => {
+                let (claims, mut parts) = self.claims_with_parts(now);
+                if let Some(unstored) = claims.ended(hash, done, &mut parts) {
+                    self.publish(unstored.token, unstored.value, now);
+                }
+            }
+            Purpose::Publish(hash) => {
+                let Self { settings, mirror, operations, outputs, publications, .. } = self;
+                let mut parts = Parts { settings, mirror, operations, out: outputs, floor, now };
+                publications.published(hash, done, &mut parts);
+            }
+            Purpose::Release(_) => {}
+            Purpose::Pause(token, paused) => {
+                if result.succeeded || self.mirror.is_paused(token.hash()) == paused {
+                    self.outputs.push(Output::Answered(id, Ok(())));
+                } else {
+                    let transaction = self.pause(&token, paused);
+                    let purpose = Purpose::Pause(token, paused);
+                    self.operations.retry(id, Operation::new(purpose, transaction), now);
+                }
+            }
+            Purpose::Rekey => {
+                let result = if is_done { Ok(()) } else { Err("it has changed meanwhile".into()) };
+                self.outputs.push(Output::Answered(id, result));
+            }
+            Purpose::Leave => self.left(),
+        }
+    }
+
+    /// A transaction was executed or not, or will be.
+    pub(super) fn finish_unanswered(&mut self, id: OperationId, operation: Operation, now: Moment) {
+        match operation.purpose {
+            Purpose::CreateMeta => self.membership.read_again(now),
+            Purpose::Leave => self.left(),
+            Purpose::Take(hash) if self.claims.shows_own(hash, &self.mirror) => {
+                let (claims, mut parts) = self.claims_with_parts(now);
+                claims.taken(hash, &operation.transaction, false, &mut parts);
+            }
+            _ => self.operations.retry(id, operation, now + RETRY),
+        }
+    }
+
+    /// A transaction was not executed.
+    pub(super) fn finish_refused(
+        &mut self,
+        id: OperationId,
+        operation: Operation,
+        why: &Arc<str>,
+        now: Moment,
+    ) {
+        match operation.purpose {
+            Purpose::CreateMeta => self.enter(Trouble::Suspended(why.clone()), now),
+            Purpose::Leave => self.left(),
+            Purpose::Take(hash) => {
+                let (claims, mut parts) = self.claims_with_parts(now);
+                claims.refused(hash, why, &mut parts);
+            }
+            Purpose::Pause(..) | Purpose::Rekey => {
+                self.outputs.push(Output::Answered(id, Err(why.clone())));
+            }
+            Purpose::End(_) | Purpose::Publish(_) | Purpose::Release(_) => {
+                let at = now + self.membership.interval();
+                self.operations.retry(id, operation, at);
+            }
+        }
+    }
+
+    /// Deletes the record of this replica once nothing is under way.
+    fn leave_if_idle(&mut self, now: Moment) {
+        let phase = self.membership.phase;
+        let is_silent = self.membership.trouble.is_some();
+        let busy = !self.claims.is_idle(is_silent) || !(self.publications.is_idle() || is_silent);
+        if !self.membership.leaving
+            || matches!(phase, Phase::Leaving | Phase::Left)
+            || busy
+            || (self.membership.is_beating() && !is_silent)
+        {
+            return;
+        }
+        let key = Key::Member(self.settings.name.clone());
+        let revision = self.mirror.revision(&key);
+        let joined = phase == Phase::Joined && !is_silent;
+        if !joined || revision == 0 {
+            return self.left();
+        }
+        self.membership.phase = Phase::Leaving;
+        let transaction = Transaction {
+            expected: vec![(key.clone(), revision)],
+            deletes: vec![key],
+            ..Transaction::default()
+        };
+        let (_, parts) = self.claims_with_parts(now);
+        parts.operations.start(Purpose::Leave, transaction, parts.floor, parts.out);
+    }
+
+    fn left(&mut self) {
+        self.membership.phase = Phase::Left;
+        self.outputs.push(Output::Left);
+    }
+
+    /// Reports replicas whose wall clock is wrong, or this one's.
+    pub(super) fn compare_clocks(&mut self, entries: &[Entry], wall_ms: i64) {
+        for entry in entries {
+            let (Key::Member(name), Some(Record::Member(member))) = (&entry.key, &entry.record)
+            else {
+                continue;
+            };
+            let ahead = member.wall_ms.saturating_sub(wall_ms);
+            if *name == self.settings.name || ahead.unsigned_abs() <= CLOCK_TOLERANCE_MS {
+                self.clocks_reported.remove(name);
+            } else if self.clocks_reported.insert(name.clone()) {
+                let notice = ClusterNotice::ClockDiffers(name.clone(), ahead);
+                self.outputs.push(Output::Notice(notice));
+            }
+        }
+    }
+
+    /// The newest revision seen; no response can be older.
+    pub(super) fn floor(&self) -> u64 {
+        self.seen.map_or(0, |seen| seen.revision)
+    }
+}

@@ -1,0 +1,194 @@
+//! Who asks about which token: rendezvous hashing of 1,024 slots over the living replicas.
+//!
+//! A replica that gains a slot asks at once; a replica that loses one continues for one `failover`.
+//! Where the digest of a slot differs from its owner's, the two list different tokens, and this
+//! replica asks about all that it lists.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::types::{Member, SLOTS, TokenHash, hash_with};
+use crate::time::Moment;
+
+/// The slots as one replica sees them.
+#[derive(Debug)]
+pub(super) struct View {
+    me: Arc<str>,
+    failover: Duration,
+    /// Digest of the tokens that this replica lists, for each slot.
+    digests: Box<[u32; SLOTS]>,
+    /// Number of the tokens that this replica lists, for each slot.
+    counts: Box<[u32; SLOTS]>,
+    /// The living replicas by name, this one included. Empty: there is no view, and this replica
+    /// asks about everything.
+    members: BTreeMap<Arc<str>, Option<Arc<Member>>>,
+    slots: Vec<Slot>,
+    /// When the next lost slot is left.
+    leave_at: Option<Moment>,
+}
+
+/// One slot.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    owner: Option<Arc<str>>,
+    /// This replica has lost the slot, and asks until then.
+    keep_until: Option<Moment>,
+    asked: bool,
+}
+
+impl View {
+    /// No view: this replica asks about everything.
+    pub(super) fn new(me: Arc<str>, failover: Duration) -> Self {
+        Self {
+            me,
+            failover,
+            digests: Box::new([0; SLOTS]),
+            counts: Box::new([0; SLOTS]),
+            members: BTreeMap::new(),
+            slots: vec![Slot::default(); SLOTS],
+            leave_at: None,
+        }
+    }
+
+    /// Adds a token. Returns whether other slots are asked now.
+    pub(super) fn list(&mut self, token: TokenHash) -> bool {
+        self.counts[token.slot()] += 1;
+        self.toggle(token)
+    }
+
+    /// Removes a token that was added. Returns whether other slots are asked now.
+    pub(super) fn unlist(&mut self, token: TokenHash) -> bool {
+        let count = &mut self.counts[token.slot()];
+        *count = count.saturating_sub(1);
+        self.toggle(token)
+    }
+
+    /// Adds a token to the digests, or removes it: the two are the same. Returns whether other slots
+    /// are asked now.
+    fn toggle(&mut self, token: TokenHash) -> bool {
+        let slot = token.slot();
+        self.digests[slot] ^= token.digest();
+        if self.members.is_empty() {
+            return false;
+        }
+        let asked = self.computed(slot);
+        std::mem::replace(&mut self.slots[slot].asked, asked) != asked
+    }
+
+    /// The digests of this replica.
+    pub(super) fn digests(&self) -> &[u32; SLOTS] {
+        &self.digests
+    }
+
+    /// Takes the living replicas from `members`; this one is always among them. Returns whether
+    /// other slots are asked now.
+    pub(super) fn set_members(
+        &mut self,
+        members: &BTreeMap<Arc<str>, (u64, Option<Arc<Member>>)>,
+        now: Moment,
+    ) -> bool {
+        let first = self.members.is_empty();
+        let before = std::mem::take(&mut self.members);
+        for (name, (_, member)) in members {
+            // What another version writes may be unreadable: its tokens are then asked twice.
+            if let Some(member) = member {
+                self.members.insert(name.clone(), Some(member.clone()));
+            }
+        }
+        self.members.entry(self.me.clone()).or_default();
+        if !self.members.keys().eq(before.keys()) {
+            self.assign(now);
+        }
+        self.leave_at = Some(now);
+        self.refresh(now) || first
+    }
+
+    /// Drops the view. Returns whether there was one.
+    pub(super) fn clear(&mut self) -> bool {
+        self.slots.fill(Slot::default());
+        self.leave_at = None;
+        !std::mem::take(&mut self.members).is_empty()
+    }
+
+    /// Leaves the slots whose time has come. Returns whether other slots are asked now.
+    pub(super) fn refresh(&mut self, now: Moment) -> bool {
+        if self.leave_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        let mut changed = false;
+        self.leave_at = None;
+        for index in 0..SLOTS {
+            let slot = &mut self.slots[index];
+            slot.keep_until = slot.keep_until.filter(|until| *until > now);
+            self.leave_at = [self.leave_at, slot.keep_until].into_iter().flatten().min();
+            let asked = self.computed(index);
+            changed |= std::mem::replace(&mut self.slots[index].asked, asked) != asked;
+        }
+        changed
+    }
+
+    /// Whether this replica asks about the token.
+    pub(super) fn asks(&self, token: TokenHash) -> bool {
+        self.members.is_empty() || self.slots[token.slot()].asked
+    }
+
+    /// Whether there is a view.
+    pub(super) fn exists(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// The replica that asks about the token by computation.
+    pub(super) fn asker(&self, token: TokenHash) -> Option<&Arc<str>> {
+        self.slots[token.slot()].owner.as_ref()
+    }
+
+    /// The living replicas, sorted by name.
+    pub(super) fn members(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
+        self.members.keys()
+    }
+
+    /// How many of the tokens that this replica lists each living replica asks about by computation,
+    /// by name. Without a view, this replica asks about all.
+    pub(super) fn shares(&self) -> Vec<(Arc<str>, usize)> {
+        let mut shares: BTreeMap<_, _> = self.members.keys().map(|name| (name, 0)).collect();
+        for (slot, count) in self.slots.iter().zip(&*self.counts) {
+            *shares.entry(slot.owner.as_ref().unwrap_or(&self.me)).or_default() += *count as usize;
+        }
+        shares.into_iter().map(|(name, count)| (name.clone(), count)).collect()
+    }
+
+    /// When [`View::refresh`] has something to do.
+    pub(super) fn next_wake(&self) -> Option<Moment> {
+        self.leave_at
+    }
+
+    /// Gives each slot to the replica with the highest hash of slot and name.
+    fn assign(&mut self, now: Moment) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let owner = self.members.keys().max_by_key(|name| weight(index, name)).cloned();
+            let mine = |owner: &Option<Arc<str>>| owner.as_ref() == Some(&self.me);
+            if mine(&owner) {
+                slot.keep_until = None;
+            } else if mine(&slot.owner) {
+                slot.keep_until = Some(now + self.failover);
+            }
+            slot.owner = owner;
+        }
+    }
+
+    /// Whether the slot is asked.
+    fn computed(&self, index: usize) -> bool {
+        let slot = &self.slots[index];
+        let Some(owner) = slot.owner.as_ref().filter(|owner| **owner != self.me) else {
+            return true;
+        };
+        let digest = self.members.get(owner).and_then(Option::as_ref).map(|m| m.digests[index]);
+        slot.keep_until.is_some() || digest != Some(self.digests[index])
+    }
+}
+
+/// The weight of a replica for a slot; the name decides between equal ones, as all keys are sorted.
+fn weight(slot: usize, name: &str) -> u64 {
+    hash_with(slot as u64, name.as_bytes())
+}

@@ -1,0 +1,470 @@
+//! The replica of a cluster: which tokens this daemon asks about, and when it may spend.
+//!
+//! Owns the replica, its connection to etcd, the keys that seal values, and what waits for an answer
+//! of etcd. Decides nothing about a token: the replica decides who asks and who spends, the scheduler
+//! what is due.
+//!
+//! ```text
+//! commands    pause and resume for all replicas
+//! rekey       encrypts all values with another key
+//! values      values of other replicas, values for them
+//! asking      lists tokens, and tells the scheduler which ones are asked about here
+//! spendings   actions that wait for a claim or have one
+//! notices     events
+//! setup       keys, connection and random numbers
+//! ```
+
+mod asking;
+mod commands;
+mod notices;
+mod rekey;
+mod setup;
+mod spendings;
+mod values;
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+pub(crate) use self::commands::Pause;
+pub(crate) use self::setup::Opened;
+pub(crate) use self::spendings::{Spending, is_spending};
+pub(crate) use self::values::obtained;
+
+use self::asking::Asking;
+use self::commands::Answers;
+use self::rekey::Rekey;
+use self::setup::{boot_id, random};
+use self::spendings::{HELD_RETRY, Spendings};
+use self::values::Values;
+use super::queries::ClusterView;
+use super::restore::RecalledCluster;
+use super::tasks::Tasks;
+use super::tokens::{Listing, Tokens};
+use crate::clock;
+use crate::cluster::etcd::Etcd;
+use crate::cluster::link::{EndpointState, Link, LinkEvent, ReadResult};
+use crate::cluster::replica::{ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
+use crate::cluster::replica::{StoreRevision, TokenHash, TokenKey};
+use crate::cluster::seal::Keys;
+use crate::control::EndpointView;
+use crate::event_log::EventLog;
+use crate::lifecycle::{Notice, OperatorRequest, State};
+use crate::scheduler::TokenId;
+use crate::settings;
+use crate::store::ClusterSeen;
+use crate::time::Moment;
+
+/// Time between two writes of the newest revision to the state database.
+const SEEN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long leaving the cluster may take: then the lease ends by itself.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Environment variable of debug builds: claims end with the lease, which is not safe. Tests set it to
+/// see that they would notice two spendings at once.
+const CLAIM_ON_LEASE: &str = "TOKENKEEP_TEST_CLAIM_ON_LEASE";
+
+/// Something that the main loop hands to [`Cluster::on_event`].
+#[derive(Debug)]
+pub(crate) enum ClusterEvent {
+    /// A result of the connection.
+    Link(LinkEvent),
+    /// The connection and the keys of a new configuration were opened, or why not.
+    Reopened(Box<Result<(settings::Cluster, Opened), String>>),
+    /// All keys were read, for a rotation of the key.
+    RekeyRead(ReadResult),
+    /// The endpoints were asked for their state.
+    Endpoints(Vec<EndpointState>),
+}
+
+/// A spending that may begin.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) spending: Spending,
+    /// The latest moment for that.
+    pub(crate) begin_by: Moment,
+}
+
+/// The replica.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(crate) struct Cluster {
+    settings: settings::Cluster,
+    replica: Replica,
+    link: Link<Etcd>,
+    keys: Keys,
+    spendings: Spendings,
+    values: Values,
+    asking: Asking,
+    answers: Answers,
+    /// Work beside the loop.
+    work: JoinSet<ClusterEvent>,
+    rekey: Option<Rekey>,
+    /// What the endpoints said when they were asked last.
+    endpoints: Vec<EndpointView>,
+    is_asking_endpoints: bool,
+    /// The newest state of etcd, and when it is persisted, if it is not.
+    seen: Option<StoreRevision>,
+    seen_due: Option<Moment>,
+    /// Since when etcd cannot be used.
+    unreachable_since: Option<Timestamp>,
+    is_name_taken: bool,
+    is_stopping: bool,
+    has_left: bool,
+}
+
+impl Cluster {
+    /// A replica that has not joined. To be called within a runtime. From now on `tokens` tells the
+    /// cluster what it lists, so no token must have been added yet.
+    pub(crate) fn new(
+        settings: settings::Cluster,
+        opened: Opened,
+        recalled: RecalledCluster,
+        tokens: &mut Tokens,
+    ) -> Self {
+        let RecalledCluster { seen, values } = recalled;
+        let Opened { access, keys } = opened;
+        let now = clock::now();
+        let replica = ReplicaSettings {
+            name: settings.name.as_str().into(),
+            failover: settings.failover,
+            incarnation: random(),
+            boot: boot_id(),
+            seen: seen.map(|ClusterSeen { cluster, revision }| StoreRevision { cluster, revision }),
+            keys: keys.ids(),
+            seed: random(),
+            claim_on_lease: cfg!(debug_assertions) && std::env::var_os(CLAIM_ON_LEASE).is_some(),
+        };
+        let endpoints = setup::unasked(&settings);
+        tokens.listing = Some(Box::new(Listing::default()));
+        Self {
+            settings,
+            replica: Replica::new(replica, now),
+            link: Link::new(Arc::new(Etcd::new(access))),
+            keys,
+            spendings: Spendings::default(),
+            values: Values::new(values),
+            asking: Asking::new(now),
+            answers: Answers::default(),
+            work: JoinSet::new(),
+            rekey: None,
+            endpoints,
+            is_asking_endpoints: false,
+            seen: None,
+            seen_due: None,
+            unreachable_since: None,
+            is_name_taken: false,
+            is_stopping: false,
+            has_left: false,
+        }
+    }
+
+    /// Waits for the next event. Cancel-safe.
+    pub(crate) async fn next(cluster: Option<&mut Self>) -> ClusterEvent {
+        let Some(Self { link, work, .. }) = cluster else { return pending().await };
+        tokio::select! {
+            biased;
+            event = link.next_event() => ClusterEvent::Link(event),
+            Some(Ok(event)) = work.join_next() => event,
+        }
+    }
+
+    /// Handles an event.
+    pub(crate) fn on_event(&mut self, event: ClusterEvent, log: &mut EventLog) {
+        let now = clock::now();
+        match event {
+            ClusterEvent::Link(event) => self.on_link_event(event, now),
+            ClusterEvent::Reopened(opened) => self.on_reopened(*opened, log),
+            ClusterEvent::RekeyRead(read) => self.on_rekey_read(read),
+            ClusterEvent::Endpoints(endpoints) => self.on_endpoints(endpoints),
+        }
+    }
+
+    fn on_link_event(&mut self, event: LinkEvent, now: Moment) {
+        let replica = &mut self.replica;
+        match event {
+            LinkEvent::Read(result) => replica.read_finished(result, now),
+            LinkEvent::Changed(at, entries) => {
+                let wall_ms = clock::wall_clock().as_millisecond();
+                replica.changed(at, entries, wall_ms, now);
+            }
+            LinkEvent::WatchEnded(error) => replica.watch_ended(&error, now),
+            LinkEvent::BeatFinished { sent, result } => replica.beat_finished(sent, result, now),
+            LinkEvent::Committed(id, result) => replica.committed(id, result, now),
+        }
+    }
+
+    /// When [`turn`](Self::turn) has something to do.
+    pub(crate) fn due(&self) -> Option<Moment> {
+        let replica = self.asking.has_listed().then(|| self.replica.next_wake()).flatten();
+        let due = [
+            replica,
+            self.seen_due,
+            self.asking.due(),
+            self.values.due(),
+            self.answers.due(),
+            // Outputs of the last turn.
+            (self.asking.has_listed() && !self.replica.outputs.is_empty()).then(Moment::default),
+        ];
+        due.into_iter().flatten().min()
+    }
+
+    /// Does what is due, and what the replica wants done. Returns the spendings that may begin: each
+    /// must end in [`ended`](Self::ended).
+    #[must_use]
+    pub(crate) fn turn(
+        &mut self,
+        now: Moment,
+        tokens: &mut Tokens,
+        tasks: &mut Tasks,
+    ) -> Vec<Start> {
+        // Others would ask about the tokens that are not listed yet.
+        if !self.asking.has_listed() {
+            return Vec::new();
+        }
+        if self.replica.next_wake().is_some_and(|due| due <= now) {
+            self.replica.wake(now);
+        }
+        let mut starts = Vec::new();
+        while !self.replica.outputs.is_empty() {
+            for output in std::mem::take(&mut self.replica.outputs) {
+                let Some(output) = self.link.execute(output) else { continue };
+                starts.extend(self.on_output(output, now, tokens, tasks));
+            }
+        }
+        self.asking.end_wait_if_due(now, &self.replica);
+        self.retry_values(now, tokens, tasks);
+        self.answers.expire(now, &mut tokens.log);
+        if self.seen_due.is_some_and(|due| due <= now) {
+            self.persist_seen(tokens);
+        }
+        starts
+    }
+
+    fn on_output(
+        &mut self,
+        output: Output,
+        now: Moment,
+        tokens: &mut Tokens,
+        tasks: &mut Tasks,
+    ) -> Option<Start> {
+        match output {
+            Output::SlotsChanged => self.asking.begin_walk(),
+            Output::Granted { id, begin_by } => return self.on_granted(id, begin_by, now, tokens),
+            Output::Held { id, reason, retry_at } => {
+                if let Some(spending) = self.spendings.take(id) {
+                    self.on_held(spending, &reason, retry_at, now, tokens);
+                }
+            }
+            Output::Released(token) => {
+                for (hash, id) in self.spendings.take_held(token) {
+                    if tokens.cluster_key(id).is_some_and(|key| key.hash() == hash) {
+                        tokens.scheduler.release_deferred(id, now);
+                    }
+                }
+            }
+            Output::NewValue { token, revision, value } => {
+                self.on_new_value(token, revision, value, tokens, tasks);
+            }
+            Output::Counted(key, count) => commands::on_counted(&key, count, tokens),
+            Output::Paused(key, is_paused) => self.on_paused(key, is_paused, now, tokens),
+            Output::Seen(at) => {
+                self.seen = Some(at);
+                self.seen_due.get_or_insert(now + SEEN_INTERVAL);
+            }
+            Output::Notice(notice) => self.on_notice_of_replica(&notice, tokens),
+            Output::NameTaken => {
+                (self.is_name_taken, self.has_left) = (true, true);
+                notices::name_taken(&mut tokens.log, &self.settings.name);
+            }
+            Output::Answered(id, result) => {
+                if !self.on_rekey_answer(id, &result) {
+                    self.answers.end(id, result, now, tokens);
+                }
+            }
+            Output::Left => self.has_left = true,
+            // It is known already, or was executed by the link.
+            Output::Published { .. } | Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
+        }
+        None
+    }
+
+    fn on_held(
+        &mut self,
+        spending: Spending,
+        reason: &HeldReason,
+        retry_at: Moment,
+        now: Moment,
+        tokens: &mut Tokens,
+    ) {
+        let Spending { ticket, key, .. } = spending;
+        if !tokens.scheduler.expects(ticket) {
+            return tokens.cancel(ticket);
+        }
+        let is_reported = matches!(reason, HeldReason::Unreachable(_));
+        let is_new = self.spendings.hold(key.hash(), ticket.token, is_reported);
+        if let HeldReason::Unreachable(error) = reason
+            && is_new
+        {
+            notices::held(ticket.token, error, retry_at.since(now), tokens);
+        }
+        tokens.scheduler.defer(ticket, retry_at, now);
+        self.values.retry_now(now);
+    }
+
+    fn on_notice_of_replica(&mut self, notice: &ClusterNotice, tokens: &mut Tokens) {
+        match notice {
+            ClusterNotice::Unreachable(_) => self.unreachable_since = Some(clock::wall_clock()),
+            ClusterNotice::Recovered | ClusterNotice::Joined { .. } => {
+                self.unreachable_since = None;
+            }
+            ClusterNotice::ReplicaJoined(_)
+            | ClusterNotice::ReplicaLeft(_)
+            | ClusterNotice::ClockDiffers(..) => {}
+        }
+        notices::replica(&mut tokens.log, &self.settings.name, notice);
+    }
+
+    /// A notice about a token: what it means for the other replicas.
+    pub(crate) fn on_notice(
+        &mut self,
+        id: TokenId,
+        notice: &Notice,
+        now: Moment,
+        tokens: &mut Tokens,
+    ) {
+        self.publish_if_due(id, notice, now, tokens);
+        if let Notice::Checked { remaining_ms, .. } = notice {
+            let least = self.settings.failover * 4;
+            if Duration::from_millis(*remaining_ms) < least
+                && let Some(token) = tokens.scheduler.token(id)
+                && (1..u64::try_from(least.as_millis()).unwrap_or(u64::MAX))
+                    .contains(&token.life_ms())
+                && tokens
+                    .cluster_key(id)
+                    .is_some_and(|key| self.asking.is_first_short_life(key.hash()))
+            {
+                notices::short_life(id, token.life_ms(), self.settings.failover, tokens);
+            }
+        }
+    }
+
+    /// Whether [`step`](Self::step) has something to do.
+    pub(crate) fn has_backlog(&self, tokens: &Tokens) -> bool {
+        !self.asking.has_listed()
+            || self.asking.is_walking()
+            || tokens.listing.as_ref().is_some_and(|it| !it.is_empty())
+    }
+
+    /// Works off a little more of the backlog. Returns false if there is nothing to do.
+    pub(crate) fn step(&mut self, tokens: &mut Tokens, tasks: &mut Tasks) -> bool {
+        let now = clock::now();
+        let Some((id, key)) = self.asking.step(&mut self.replica, tokens, now) else {
+            return self.has_backlog(tokens);
+        };
+        // The token is new, or something of it has changed.
+        self.on_token_seen(id, key, now, tokens, tasks);
+        true
+    }
+
+    fn persist_seen(&mut self, tokens: &Tokens) {
+        self.seen_due = None;
+        if let (Some(StoreRevision { cluster, revision }), Some(writer)) =
+            (self.seen, tokens.recorder.shared_writer())
+        {
+            writer.persist_cluster_seen(ClusterSeen { cluster, revision });
+        }
+    }
+
+    /// The name of this replica, if another one has it, so that the daemon must end.
+    pub(crate) fn name_taken(&self) -> Option<String> {
+        self.is_name_taken.then(|| self.settings.name.clone())
+    }
+
+    /// The daemon stops: no spending begins any more. Those under way may end, and their values are
+    /// stored; then this replica leaves.
+    pub(crate) fn stop(&mut self, tokens: &mut Tokens) {
+        let now = clock::now();
+        self.is_stopping = true;
+        for spending in self.spendings.take_waiting() {
+            put_off(&spending, now, tokens);
+        }
+        self.answers.stop(&mut tokens.log);
+        self.replica.leave(now);
+    }
+
+    /// Waits until the values of spendings that have ended are stored and this replica has left, for
+    /// a limited time.
+    pub(crate) async fn leave(mut self: Box<Self>, tokens: &mut Tokens, tasks: &mut Tasks) {
+        let left = async {
+            // Without a member's key there is nothing to leave.
+            while !self.has_left && self.asking.has_listed() {
+                for start in self.turn(clock::now(), tokens, tasks) {
+                    self.ended(&start.spending, spendings::NOTHING);
+                }
+                if self.has_left {
+                    break;
+                }
+                let event = self.link.next_event().await;
+                self.on_link_event(event, clock::now());
+            }
+        };
+        // What takes longer, ends with the lease.
+        let _ = timeout(LEAVE_TIMEOUT, left).await;
+        self.persist_seen(tokens);
+        self.link.leave().await;
+    }
+
+    /// What queries read.
+    pub(crate) fn view(&self) -> ClusterView<'_> {
+        ClusterView {
+            replica: &self.replica,
+            settings: &self.settings,
+            unreachable_since: self.unreachable_since,
+            held: self.spendings.held_count(),
+            endpoints: &self.endpoints,
+            revision: self.replica.seen().map_or(0, |at| at.revision),
+            rekey: self.rekey.as_ref().map(|rekey| &rekey.view),
+        }
+    }
+
+    /// The replica that asks about a token, if that is another one.
+    pub(crate) fn other_asker(&self, token: TokenHash) -> Option<&str> {
+        if self.replica.asks(token) {
+            return None;
+        }
+        self.replica.asker(token).map(|name| &**name).filter(|name| *name != self.settings.name)
+    }
+
+    fn on_paused(&mut self, key: TokenKey, is_paused: bool, now: Moment, tokens: &mut Tokens) {
+        if let Some(id) = tokens.of_cluster_key(&key) {
+            set_paused(id, is_paused, now, tokens);
+        }
+        self.answers.set_paused(key, is_paused);
+    }
+}
+
+/// Gives a spending that may not begin now back to the scheduler.
+fn put_off(spending: &Spending, now: Moment, tokens: &mut Tokens) {
+    if tokens.scheduler.expects(spending.ticket) {
+        tokens.scheduler.defer(spending.ticket, now + HELD_RETRY, now);
+    } else {
+        tokens.cancel(spending.ticket);
+    }
+}
+
+/// Pauses or resumes a token here, unless it is so already.
+fn set_paused(id: TokenId, is_paused: bool, now: Moment, tokens: &mut Tokens) {
+    let Some(token) = tokens.scheduler.token(id) else { return };
+    if (token.state() == State::Paused) == is_paused {
+        return;
+    }
+    let request = if is_paused { OperatorRequest::Pause } else { OperatorRequest::Resume };
+    // Never refused.
+    let _ = tokens.scheduler.request(id, request, now);
+}

@@ -1,0 +1,129 @@
+//! What a replica needs from outside: the connection, the keys, random numbers; and a reload of the
+//! first two.
+
+use std::fs;
+use std::sync::Arc;
+
+use url::Url;
+
+use super::{Cluster, ClusterEvent};
+use crate::clock;
+use crate::cluster::etcd::Access;
+use crate::cluster::link::{EndpointState, Engine as _};
+use crate::cluster::seal::Keys;
+use crate::control::EndpointView;
+use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
+use crate::event_log::EventLog;
+use crate::settings;
+
+/// The connection and the keys of a configuration.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(super) access: Access,
+    pub(super) keys: Keys,
+}
+
+impl Opened {
+    /// Reads the files that the configuration names. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with one, and the remedy.
+    pub(crate) fn read(settings: &settings::Cluster) -> Result<Self, String> {
+        let variables = |name: &str| std::env::var_os(name);
+        let keys = Keys::open(settings, &variables)?;
+        let access = Access::open(settings, &variables)?;
+        Ok(Self { access, keys })
+    }
+}
+
+impl Cluster {
+    /// The configuration was read again: files that it names may have changed, although it has not.
+    /// Restored values of etcd are accepted from now on.
+    pub(crate) fn reload(&mut self, settings: Option<&settings::Cluster>) {
+        // Without `[cluster]`, it ends with the next start; so do another name and prefix.
+        let Some(settings) = settings else { return };
+        let new = settings::Cluster {
+            name: self.settings.name.clone(),
+            prefix: self.settings.prefix.clone(),
+            failover: self.settings.failover,
+            ..settings.clone()
+        };
+        self.work.spawn(async move {
+            let hangs = || Err("a disk does not respond".to_owned());
+            let read = blocking_among(&DISK, move || Opened::read(&new).map(|it| (new, it)));
+            let opened = with_disk_timeout(read).await.unwrap_or_else(hangs);
+            ClusterEvent::Reopened(Box::new(opened))
+        });
+        self.replica.accept_store(clock::now());
+    }
+
+    /// Asks the endpoints for their state, for the client that looks next.
+    pub(crate) fn ask_endpoints(&mut self) {
+        if !std::mem::replace(&mut self.is_asking_endpoints, true) {
+            let engine = Arc::clone(self.link.engine());
+            self.work.spawn(async move { ClusterEvent::Endpoints(engine.reachable().await) });
+        }
+    }
+
+    pub(super) fn on_endpoints(&mut self, states: Vec<EndpointState>) {
+        self.is_asking_endpoints = false;
+        // In the order of the configuration.
+        for (view, state) in self.endpoints.iter_mut().zip(states) {
+            view.error = state.state.err().map(|error| error.to_string());
+        }
+    }
+
+    pub(super) fn on_reopened(
+        &mut self,
+        opened: Result<(settings::Cluster, Opened), String>,
+        log: &mut EventLog,
+    ) {
+        match opened {
+            Ok((settings, Opened { access, keys })) => {
+                self.replica.set_keys(keys.ids(), clock::now());
+                self.link.engine().reconfigure(access);
+                self.keys = keys;
+                self.endpoints = unasked(&settings);
+                self.settings = settings;
+            }
+            Err(error) => {
+                let message = "the connection to etcd stays as it was before the reload";
+                log.config_warning(message, None, &error);
+            }
+        }
+    }
+}
+
+/// The endpoints, before they were asked.
+pub(super) fn unasked(settings: &settings::Cluster) -> Vec<EndpointView> {
+    let view = |url: &Url| EndpointView { url: url.to_string(), current: false, error: None };
+    settings.etcd.iter().map(view).collect()
+}
+
+/// A random number. Two starts on one machine must not have the same.
+pub(super) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        return fastrand::u64(..);
+    }
+    u64::from_le_bytes(bytes)
+}
+
+/// Id of this boot. A boot without one counts as another one each time.
+pub(super) fn boot_id() -> u64 {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    u64::from_str_radix(&digits, 16).unwrap_or_else(|_| random())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_has_one_id_and_each_start_a_random_number_of_its_own() {
+        assert_eq!(boot_id(), boot_id());
+        assert_ne!(random(), random());
+    }
+}

@@ -1,0 +1,105 @@
+//! Values that another replica of the cluster has obtained: a source change for this replica.
+
+use super::Tokens;
+use crate::clock;
+use crate::lifecycle::{Slot, SourceChange, State, Validity};
+use crate::scheduler::TokenId;
+use crate::secret::TokenValue;
+
+/// What became of a value of another replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Adoption {
+    /// It is the current value.
+    IsCurrent,
+    /// The scheduler has it.
+    Offered,
+    /// It belongs to this other token, and is refused.
+    Foreign(Box<str>),
+}
+
+impl Tokens {
+    /// Whether a value of another replica must wait: until a login has ended, until the token's own
+    /// source was read and its persisted state restored, or until a candidate of its source was
+    /// verified.
+    pub(crate) fn defers_replica_value(&self, id: TokenId) -> bool {
+        let (Some(token), Some(entry)) = (self.scheduler.token(id), self.registry.token(id)) else {
+            return false;
+        };
+        let candidate = entry.value(self.scheduler.spare_slot(id));
+        let is_from_source = || candidate.is_some() && candidate == entry.in_source();
+        token.is_reauthenticating()
+            || token.has_candidate() && is_from_source()
+            || entry.has_restored_value()
+            || self.awaits_restore(id)
+    }
+
+    /// The current value of a token, if it comes from its source and was not checked yet. Where a
+    /// check would spend a refresh token, there is none.
+    pub(crate) fn unchecked_source_value(&self, id: TokenId) -> Option<TokenValue> {
+        let (token, entry) = (self.scheduler.token(id)?, self.registry.token(id)?);
+        let rotates = self.scheduler.spec(id)?.policy.rotates;
+        let value = entry.value(token.active_slot())?;
+        let is_it = token.validity() == Validity::Unknown
+            && !rotates
+            && token.state() != State::Paused
+            && entry.in_source() == Some(value);
+        is_it.then(|| value.to_value())
+    }
+
+    /// The candidate of a token.
+    pub(crate) fn candidate_value(&self, id: TokenId) -> Option<TokenValue> {
+        let slot = self.scheduler.spare_slot(id);
+        Some(self.registry.token(id)?.value(slot)?.to_value())
+    }
+
+    /// Another replica has obtained this value for a token.
+    pub(crate) fn adopt_value(&mut self, id: TokenId, value: &TokenValue) -> Adoption {
+        let spare = self.scheduler.spare_slot(id);
+        let Some(entry) = self.registry.token(id) else { return Adoption::IsCurrent };
+        if entry.value(spare.other()) == Some(value.by_ref()) && !self.scheduler.is_missing(id) {
+            return Adoption::IsCurrent;
+        }
+        if let Some(owner) = self.owner_of_new(id, value.by_ref())
+            && let Some(owner) = self.registry.token(owner)
+        {
+            return Adoption::Foreign(owner.name().into());
+        }
+        self.registry.put(id, spare, value.by_ref());
+        self.env_files.note_change(id, false);
+        self.scheduler.source_changed(id, SourceChange::FromReplica, clock::now());
+        self.note_listing(id);
+        Adoption::Offered
+    }
+
+    /// Whether a value that a spending has obtained is used here: unless it was refused. If its token
+    /// did not await it any more, it is only known whether it belongs to another token.
+    pub(crate) fn accepts_obtained(
+        &mut self,
+        id: TokenId,
+        value: &TokenValue,
+        was_expected: bool,
+    ) -> bool {
+        if !was_expected {
+            return self.owner_of_new(id, value.by_ref()).is_none();
+        }
+        let entry = self.registry.token(id);
+        entry.is_some_and(|entry| {
+            [Slot::A, Slot::B].into_iter().any(|slot| entry.value(slot) == Some(value.by_ref()))
+        })
+    }
+
+    /// The current value of a token.
+    pub(crate) fn current_value(&self, id: TokenId) -> Option<TokenValue> {
+        let slot = self.scheduler.spare_slot(id).other();
+        Some(self.registry.token(id)?.value(slot)?.to_value())
+    }
+
+    /// The current value of a token, if the last response reports it alive.
+    pub(crate) fn verified_value(&self, id: TokenId) -> Option<TokenValue> {
+        let token = self.scheduler.token(id)?;
+        if !matches!(token.validity(), Validity::Alive(_)) {
+            return None;
+        }
+        Some(self.registry.token(id)?.value(token.active_slot())?.to_value())
+    }
+}

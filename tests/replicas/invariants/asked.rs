@@ -1,0 +1,111 @@
+//! I2: some living replica asks about each listed token, but for one failover time after a death.
+//!
+//! Checked: after every event, for each token that a running daemon lists with a value: a running
+//! daemon asks about it. A gap is permitted
+//! - for two failover times (the lease, and the next beat) and 10 s after a daemon has left, died,
+//!   or was stopped, or a token was removed from a configuration;
+//! - if etcd, the network, a watch or a lease was in trouble at that time or since: after the end of
+//!   that;
+//! - for 10 s after the first of its daemons has started.
+//!
+//! So nobody may stop asking as long as no replica is lost.
+
+use crate::chance::{Ms, SECOND, whole};
+use crate::invariants::{Invariant, Violation};
+use crate::world::World;
+
+/// What a start and a take-over take besides the failover time.
+const SLACK: Ms = 10 * SECOND;
+
+/// Which tokens are asked about.
+#[derive(Debug)]
+pub(crate) struct Coverage {
+    /// By token: since when some running daemon could ask.
+    able_since: Vec<Option<Ms>>,
+    /// By token: when it was last asked about.
+    asked_at: Vec<Ms>,
+    /// When a replica was last lost.
+    departed: Ms,
+    /// The latest end of any trouble.
+    troubled_until: Ms,
+}
+
+impl Coverage {
+    pub(super) fn new(tokens: usize) -> Self {
+        Self {
+            able_since: vec![None; tokens],
+            asked_at: vec![0; tokens],
+            departed: 0,
+            troubled_until: 0,
+        }
+    }
+
+    /// When the last trouble is over.
+    pub(crate) fn troubled_until(&self) -> Ms {
+        self.troubled_until.max(self.departed)
+    }
+}
+
+impl World {
+    /// A replica is lost.
+    pub(crate) fn departed(&mut self, _host: usize) {
+        self.watch.coverage.departed = self.now;
+        self.watch.calm.disturbed(self.now);
+        self.must_look_at_coverage = true;
+    }
+
+    /// Something is in trouble until then.
+    pub(crate) fn troubled_until(&mut self, until: Ms) {
+        let troubled = &mut self.watch.coverage.troubled_until;
+        *troubled = (*troubled).max(until);
+        self.watch.calm.disturbed(until);
+    }
+
+    /// Looks who asks about what, if that may have changed.
+    pub(crate) fn look_at_coverage(&mut self) -> Result<(), Violation> {
+        if !std::mem::take(&mut self.must_look_at_coverage) {
+            return Ok(());
+        }
+        self.must_look_at_all()
+    }
+
+    /// Looks who asks about what.
+    pub(super) fn must_look_at_all(&mut self) -> Result<(), Violation> {
+        let now = self.now;
+        let failover = whole(self.plan.failover);
+        for token in 0..self.plan.lives.len() {
+            let running = self.hosts.iter().filter(|host| host.is_running(now));
+            let mut is_able = false;
+            let (mut is_asked, mut is_newest_asked) = (false, false);
+            for daemon in running.filter_map(|host| host.daemon.as_ref()) {
+                let Some((value, _)) = daemon.current(token) else { continue };
+                is_able = true;
+                is_asked |= daemon.asked[token];
+                is_newest_asked |= daemon.asked[token] && value.session == self.api.newest[token];
+            }
+            self.watch.survival.asked(now, token, is_newest_asked);
+            let coverage = &mut self.watch.coverage;
+            if !is_able {
+                coverage.able_since[token] = None;
+                continue;
+            }
+            let able_since = *coverage.able_since[token].get_or_insert(now);
+            if is_asked {
+                coverage.asked_at[token] = now;
+                continue;
+            }
+            let departed = coverage.departed;
+            let trouble = coverage.troubled_until;
+            let excused = if trouble + 2 * failover >= departed { trouble } else { 0 };
+            let permitted = (departed.max(excused) + 2 * failover).max(able_since) + SLACK;
+            if now > permitted {
+                let what = format!(
+                    "nobody asks about token {token}, last asked {} ms ago",
+                    now - coverage.asked_at[token]
+                );
+                return Err(self.violation(Invariant::EachTokenIsAsked, what));
+            }
+        }
+        Ok(())
+    }
+}
