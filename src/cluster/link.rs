@@ -5,10 +5,12 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::join;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
 
 use super::replica::{
     Entry, Member, OperationId, Output, StoreError, StoreRevision, Transaction, TransactionResult,
@@ -18,6 +20,9 @@ use crate::time::Moment;
 
 /// Transactions that are sent at the same time. Further ones wait in order.
 const MAX_IN_FLIGHT: usize = 64;
+
+/// Time to end the lease at the end.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Results that wait for [`Link::next_event`]. A watch is read no further until there is room.
 const MAX_EVENTS: usize = 64;
@@ -34,7 +39,7 @@ pub type Changes = (StoreRevision, Vec<Entry>);
 /// A store with revisions, transactions, leases and watches, such as etcd. All keys are below one
 /// prefix, which the engine knows.
 ///
-/// Every operation ends within a few seconds, whatever the store does, but for
+/// Every operation ends within a few seconds if the store does not answer, but for
 /// [`watch`](Self::watch). No error contains a value, a password or a token.
 pub trait Engine: Send + Sync + 'static {
     /// Renews the lease. With `put`: gets a lease first if there is none, then writes the member's
@@ -158,7 +163,8 @@ impl<E: Engine> Link<E> {
     /// Aborts all operations, and ends the lease.
     pub async fn leave(mut self) {
         self.tasks.abort_all();
-        self.engine.leave().await;
+        // The lease expires if it is not ended in time.
+        let _ = timeout(LEAVE_TIMEOUT, self.engine.leave()).await;
     }
 
     fn read(&mut self) {

@@ -67,8 +67,12 @@ pub(super) struct Executed {
 pub(super) struct Page {
     pub(super) at: StoreRevision,
     pub(super) found: Vec<Found>,
-    /// The last key, if there are more.
-    pub(super) last: Option<Vec<u8>>,
+    /// The first and the last key, known to this version or not.
+    pub(super) keys: Option<(Vec<u8>, Vec<u8>)>,
+    /// Whether the range has more keys.
+    pub(super) more: bool,
+    /// Number of keys of the range.
+    pub(super) count: u64,
 }
 
 /// A line of a watch.
@@ -125,15 +129,17 @@ pub(super) fn executed(body: &[u8], context: Context<'_>) -> Result<Executed, Fa
 pub(super) fn page(body: &[u8], context: Context<'_>) -> Result<Page, Failure> {
     let range: RangeJson<'_> = parse(body)?;
     let at = revision(range.header.as_ref())?;
-    let last = match range.kvs.last() {
-        Some(kv) if range.more => Some(STANDARD.decode(&*kv.key).map_err(|_| malformed())?),
+    let key = |kv: &KvJson<'_>| STANDARD.decode(&*kv.key).map_err(|_| malformed());
+    let keys = match (range.kvs.first(), range.kvs.last()) {
+        (Some(first), Some(last)) => Some((key(first)?, key(last)?)),
         // Without a key there is no next page.
-        None if range.more => return Err(malformed()),
+        _ if range.more => return Err(malformed()),
         _ => None,
     };
+    let (more, count) = (range.more, unsigned(range.count)?);
     let found = range.kvs.iter().map(|kv| found(kv, context));
     let found = found.filter_map(Result::transpose).collect::<Result<_, _>>()?;
-    Ok(Page { at, found, last })
+    Ok(Page { at, found, keys, more, count })
 }
 
 /// A line of a watch.
@@ -190,10 +196,10 @@ pub(super) fn status(body: &[u8]) -> Result<Status, Failure> {
 pub(super) fn error(status: u16, body: &[u8], context: Context<'_>) -> Failure {
     match serde_json::from_slice::<ErrorJson<'_>>(body) {
         Ok(error) if error.code.is_some() => failure(error.code, &error.message, context),
-        _ if status == 404 => Failure::Refused(
-            "`etcd` of [cluster] names a server without etcd's JSON gateway (status 404): write \
-             the client URLs of etcd 3.4 or later, and start etcd without \
-             `--enable-grpc-gateway=false`"
+        // Other endpoints may be right.
+        _ if status == 404 => Failure::Unavailable(
+            "it has no JSON gateway of etcd (status 404): write the client URLs of etcd 3.4 or \
+             later into `etcd` of [cluster], and start etcd without `--enable-grpc-gateway=false`"
                 .to_owned(),
         ),
         _ => Failure::Unavailable(format!("status {status}, and no answer of etcd's")),
@@ -390,6 +396,8 @@ struct RangeJson<'a> {
     kvs: Vec<KvJson<'a>>,
     #[serde(default)]
     more: bool,
+    #[serde(default)]
+    count: Int<i64>,
 }
 
 #[derive(Deserialize)]

@@ -60,18 +60,18 @@ fn transaction_succeeds_or_returns_the_keys_that_exist() {
 }
 
 #[test]
-fn page_ends_with_its_last_key_if_there_are_more() {
+fn page_has_its_first_and_last_key_and_says_whether_there_are_more() {
     let body = |more| {
         let text = r#"{HEADER,"kvs":[{"key":"L3AvdmFsdWUvcy90","mod_revision":"2","value":"aGVsbG8="},{"key":"L3AvbGF0ZXIvYQ==","mod_revision":"1"}],MORE"count":"3"}"#;
         response(&text.replace("MORE", more), 5)
     };
     // The second key is of a later version, and is ignored.
     let found = vec![Found { entry: value(b"hello", 2), lease: 0 }];
-    let last = Some(b"/p/later/a".to_vec());
-    let expected = Page { at: at(5), found: found.clone(), last };
-    assert_eq!(page(&body(r#""more":true,"#), CONTEXT), Ok(expected));
-    assert_eq!(page(&body(""), CONTEXT), Ok(Page { at: at(5), found, last: None }));
-    let empty = Page { at: at(5), found: Vec::new(), last: None };
+    let keys = Some((b"/p/value/s/t".to_vec(), b"/p/later/a".to_vec()));
+    let expected = Page { at: at(5), found, keys, more: true, count: 3 };
+    assert_eq!(page(&body(r#""more":true,"#), CONTEXT).as_ref(), Ok(&expected));
+    assert_eq!(page(&body(""), CONTEXT), Ok(Page { more: false, ..expected }));
+    let empty = Page { at: at(5), found: Vec::new(), keys: None, more: false, count: 0 };
     assert_eq!(page(&response("{HEADER}", 5), CONTEXT), Ok(empty));
 }
 
@@ -160,8 +160,9 @@ fn errors_are_told_apart_by_code_and_words() {
 
 #[test]
 fn other_servers_are_recognized() {
-    let text = refusal(error(404, b"404 page not found\n", CONTEXT));
-    assert!(text.contains("JSON gateway"), "{text}");
+    // Only this endpoint is wrong.
+    let failure = error(404, b"404 page not found\n", CONTEXT);
+    assert!(matches!(&failure, Failure::Unavailable(text) if text.contains("JSON gateway")));
     let failure = error(502, b"<html>S3CR3T</html>", CONTEXT);
     let words = "status 502, and no answer of etcd's";
     assert_eq!(failure, Failure::Unavailable(words.to_owned()));

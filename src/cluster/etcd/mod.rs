@@ -9,6 +9,7 @@ mod interpret;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
 mod send;
+mod walk;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,8 @@ use tokio::time::sleep;
 
 pub use self::access::Access;
 use self::interpret::{Executed, Failure, Found, WatchLine};
-use self::send::{NoAnswer, Repeat, Sender};
+use self::send::{LineError, NoAnswer, Repeat, Sender};
+use self::walk::{Visited, Walk};
 use super::link::{BeatResult, Changes, EndpointState, Engine, ReadResult};
 use super::record;
 use super::replica::{
@@ -33,7 +35,7 @@ use super::replica::{
 use crate::clock::Stopwatch;
 
 /// Keys of one response.
-const PAGE: usize = 2_000;
+const PAGE: u64 = 2_000;
 
 /// Attempts to read all pages at one revision, if it is compacted meanwhile.
 const READ_ATTEMPTS: usize = 3;
@@ -186,19 +188,19 @@ impl Etcd {
 
     async fn read_pages(&self, sender: &Sender) -> Result<(StoreRevision, Vec<Entry>), NoAnswer> {
         let access = &sender.access;
-        let (mut key, end) = range_of(&access.prefix);
+        let mut walk = Walk::over(&format!("{}/", access.prefix));
         let (mut at, mut entries) = (None::<StoreRevision>, Vec::new());
         loop {
+            let (key, end) = walk.range();
             let body = json!({
-                "key": STANDARD.encode(&key),
-                "range_end": STANDARD.encode(&end),
+                "key": STANDARD.encode(key),
+                "range_end": STANDARD.encode(end),
                 "limit": PAGE.to_string(),
                 // 0: the newest one.
                 "revision": at.map_or(0, |at| at.revision).to_string(),
             });
             let read = |body: &[u8]| interpret::page(body, access.context());
-            let page =
-                sender.request("/v3/kv/range", bytes(&body), Repeat::Elsewhere, read).await?;
+            let page = sender.patient_request("/v3/kv/range", bytes(&body), read).await?;
             self.note(page.at);
             let at = *at.get_or_insert(page.at);
             if page.at.cluster != at.cluster {
@@ -206,9 +208,11 @@ impl Etcd {
                 return Err(NoAnswer::Failed(Failure::Refused(why.to_owned())));
             }
             entries.extend(page.found.into_iter().map(|found| found.entry));
-            let Some(last) = page.last else { return Ok((at, entries)) };
-            key = last;
-            key.push(0);
+            let keys = page.keys.as_ref().map(|(first, last)| (&**first, &**last));
+            let visited = Visited { keys, more: page.more, count: page.count };
+            if !walk.advance(visited, PAGE) {
+                return Ok((at, entries));
+            }
         }
     }
 
@@ -266,7 +270,10 @@ impl Etcd {
                 tokio::select! {
                     line = lines.next() => match line {
                         Ok(line) => break interpret::watch_line(&line, context),
-                        Err(_) => return End::Lost,
+                        Err(LineError::Ended(_)) => return End::Lost,
+                        Err(LineError::TooLong) => {
+                            return End::Gap("too much has changed at once".into());
+                        }
                     },
                     () = &mut failed => return End::Lost,
                     () = sleep(*silence) => {
@@ -308,7 +315,14 @@ impl Engine for Etcd {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<TransactionResult, StoreError> {
-        let executed = self.execute(&self.sender(), &transaction, self.lease()).await?;
+        let lease = self.lease();
+        // Without a lease, the key of a member would never vanish.
+        let mut puts = transaction.puts.iter();
+        let needs_lease = puts.any(|(key, _)| transaction.leased || is_member(key));
+        if needs_lease && lease.is_none() {
+            return Err(StoreError::Unanswered(Failure::NoLease.into()));
+        }
+        let executed = self.execute(&self.sender(), &transaction, lease).await?;
         let Executed { succeeded, at, found } = executed;
         let mut found: Vec<_> = found.into_iter().map(|Found { entry, .. }| entry).collect();
         let read = |key: Key| match found.iter().position(|entry| entry.key == key) {
@@ -322,13 +336,17 @@ impl Engine for Etcd {
 
     async fn read(&self) -> ReadResult {
         let sender = self.sender();
+        let mut result = self.read_pages(&sender).await;
         for _ in 1..READ_ATTEMPTS {
-            match self.read_pages(&sender).await {
-                Err(NoAnswer::Failed(Failure::Compacted)) => {}
-                result => return Ok(result?),
+            if result != Err(NoAnswer::Failed(Failure::Compacted)) {
+                break;
             }
+            result = self.read_pages(&sender).await;
         }
-        Ok(self.read_pages(&sender).await?)
+        let (at, entries) = result?;
+        // Lower than before if etcd was restored.
+        self.newest.store(at.revision, Ordering::Relaxed);
+        Ok((at, entries))
     }
 
     async fn watch(&self, mut after: StoreRevision, changes: mpsc::Sender<Changes>) -> Arc<str> {
@@ -379,7 +397,7 @@ fn range_of(prefix: &str) -> (Vec<u8>, Vec<u8>) {
     (format!("{prefix}/").into_bytes(), format!("{prefix}0").into_bytes())
 }
 
-/// A transaction as JSON. Keys of members are bound to the lease.
+/// A transaction as JSON. Keys of members are always bound to the lease.
 fn transaction_body(prefix: &str, transaction: &Transaction, lease: Option<i64>) -> Value {
     let encode = |key: &Key| STANDARD.encode(record::path(prefix, key));
     let compare = transaction.expected.iter().map(|(key, revision)| {
@@ -391,7 +409,7 @@ fn transaction_body(prefix: &str, transaction: &Transaction, lease: Option<i64>)
         })
     });
     let puts = transaction.puts.iter().map(|(key, record)| {
-        let bound = lease.filter(|_| is_leased(key)).unwrap_or(0);
+        let bound = lease.filter(|_| transaction.leased || is_member(key)).unwrap_or(0);
         json!({ "request_put": {
             "key": encode(key),
             "value": STANDARD.encode(record::encode(record)),
@@ -411,16 +429,8 @@ fn transaction_body(prefix: &str, transaction: &Transaction, lease: Option<i64>)
     })
 }
 
-/// Whether a key vanishes with the lease of the replica that wrote it.
-fn is_leased(key: &Key) -> bool {
-    match key {
-        Key::Member(_) => true,
-        // A control of the tests, which must show double logins.
-        Key::Claim(_) => {
-            cfg!(debug_assertions) && std::env::var_os("TOKENKEEP_TEST_CLAIM_ON_LEASE").is_some()
-        }
-        _ => false,
-    }
+const fn is_member(key: &Key) -> bool {
+    matches!(key, Key::Member(_))
 }
 
 fn bytes(body: &Value) -> Vec<u8> {

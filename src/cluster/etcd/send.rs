@@ -28,6 +28,9 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Time for a whole response that may be long. Its parts must come within [`REQUEST_TIMEOUT`].
 const LONG_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time for the head of a response that takes long because etcd has a million keys.
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What happens if an endpoint does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
@@ -64,6 +67,24 @@ pub(super) struct Lines {
     searched: usize,
 }
 
+/// Why there is no further line.
+#[derive(Debug)]
+pub(super) enum LineError {
+    /// Nor would there be on another connection.
+    TooLong,
+    /// The connection has ended: why.
+    Ended(String),
+}
+
+impl From<LineError> for Attempt {
+    fn from(error: LineError) -> Self {
+        Self::NoResponse(match error {
+            LineError::TooLong => too_long(),
+            LineError::Ended(error) => error,
+        })
+    }
+}
+
 /// Sends requests, and logs in.
 pub(super) struct Sender {
     pub(super) access: Access,
@@ -80,6 +101,16 @@ struct Call<'a, T> {
     /// The response is a stream of lines, of which `read` gets the first one.
     streams: bool,
     read: &'a (dyn Fn(&[u8]) -> Result<T, Failure> + Sync),
+    /// Time for the head of the response.
+    limit: Duration,
+}
+
+impl<'a, T> Call<'a, T> {
+    /// A call whose response is not read yet.
+    fn new(path: &'a str, body: Vec<u8>) -> Self {
+        let read = &|_: &[u8]| Err(Failure::Unavailable(String::new()));
+        Self { path, body: body.into(), streams: false, read, limit: REQUEST_TIMEOUT }
+    }
 }
 
 /// The answer of one endpoint, and what comes behind it.
@@ -106,8 +137,27 @@ impl Sender {
         repeat: Repeat,
         read: impl Fn(&[u8]) -> Result<T, Failure> + Sync,
     ) -> Result<T, NoAnswer> {
-        let call = Call { path, body: body.into(), streams: false, read: &read };
+        let call = Call { read: &read, ..Call::new(path, body) };
         self.on_each(&call, repeat).await.map(|(answer, ..)| answer)
+    }
+
+    /// Sends a request that changes nothing, and may take long. If no endpoint answers in the usual
+    /// time, each gets [`PATIENT_TIMEOUT`].
+    pub(super) async fn patient_request<T>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        read: impl Fn(&[u8]) -> Result<T, Failure> + Sync,
+    ) -> Result<T, NoAnswer> {
+        let mut call = Call { read: &read, ..Call::new(path, body) };
+        let answer = match self.on_each(&call, Repeat::Elsewhere).await {
+            Err(NoAnswer::Unanswered(_)) => {
+                call.limit = PATIENT_TIMEOUT;
+                self.on_each(&call, Repeat::Elsewhere).await
+            }
+            answer => answer,
+        };
+        answer.map(|(answer, ..)| answer)
     }
 
     /// Sends a request whose response is read by lines. The first one is read with `first`. Returns
@@ -118,20 +168,19 @@ impl Sender {
         body: Vec<u8>,
         first: impl Fn(&[u8]) -> Result<T, Failure> + Sync,
     ) -> Result<(T, Lines, &Endpoint), NoAnswer> {
-        let call = Call { path, body: body.into(), streams: true, read: &first };
+        let call = Call { streams: true, read: &first, ..Call::new(path, body) };
         self.on_each(&call, Repeat::Elsewhere).await
     }
 
-    /// Asks one endpoint, without consequences for other requests.
+    /// Asks one endpoint, without consequences for the order of the endpoints.
     pub(super) async fn ask<T>(
         &self,
         endpoint: &Endpoint,
         path: &str,
         read: impl Fn(&[u8]) -> Result<T, Failure> + Sync,
     ) -> Result<T, Arc<str>> {
-        let body = Bytes::from_static(b"{}");
-        let call = Call { path, body, streams: false, read: &read };
-        match self.exchange(endpoint, &call, self.login().1).await {
+        let call = Call { read: &read, ..Call::new(path, b"{}".to_vec()) };
+        match self.logged_in(endpoint, &call).await {
             Ok(Ok((answer, _))) => Ok(answer),
             Ok(Err(failure)) => Err(failure.into()),
             Err(Attempt::NotSent(error) | Attempt::NoResponse(error)) => Err(error.into()),
@@ -216,7 +265,7 @@ impl Sender {
         }
         let body = json!({ "name": user, "password": password.expose_secret() }).to_string();
         let path = "/v3/auth/authenticate";
-        let call = Call { path, body: body.into(), streams: false, read: &interpret::token };
+        let call = Call { read: &interpret::token, ..Call::new(path, body.into_bytes()) };
         let token = match self.exchange(endpoint, &call, None).await {
             Ok(Ok((token, _))) => Some(token),
             Ok(Err(Failure::NoUsers)) => None,
@@ -250,8 +299,7 @@ impl Sender {
         }
         let text = if call.streams {
             let line = timeout(REQUEST_TIMEOUT, lines.next()).await;
-            let line = line.unwrap_or_else(|_| Err(no_response(REQUEST_TIMEOUT)));
-            line.map_err(Attempt::NoResponse)?
+            line.map_err(|_| Attempt::NoResponse(no_response(REQUEST_TIMEOUT)))??
         } else {
             lines.rest().await?
         };
@@ -272,23 +320,19 @@ async fn open<T>(
         headers.insert(AUTHORIZATION, token);
     }
     *request.body_mut() = Some(call.body.clone().into());
-    match timeout(REQUEST_TIMEOUT, endpoint.http().execute(request)).await {
+    match timeout(call.limit, endpoint.http().execute(request)).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) if error.is_connect() || error.is_dns() => {
             Err(Attempt::NotSent(sentence(&error)))
         }
         Ok(Err(error)) => Err(Attempt::NoResponse(sentence(&error))),
-        Err(_) => Err(Attempt::NoResponse(no_response(REQUEST_TIMEOUT))),
+        Err(_) => Err(Attempt::NoResponse(no_response(call.limit))),
     }
 }
 
 impl Lines {
     /// The next line, without its end. Cancel-safe.
-    ///
-    /// # Errors
-    ///
-    /// The stream has ended, or is not one of lines.
-    pub(super) async fn next(&mut self) -> Result<Vec<u8>, String> {
+    pub(super) async fn next(&mut self) -> Result<Vec<u8>, LineError> {
         loop {
             let unsearched = &self.buffer[self.searched..];
             if let Some(at) = memchr::memchr(b'\n', unsearched) {
@@ -307,9 +351,9 @@ impl Lines {
                 Ok(Some(chunk)) if self.buffer.len() + chunk.len() <= MAX_BYTES => {
                     self.buffer.extend_from_slice(&chunk);
                 }
-                Ok(Some(_)) => return Err(too_long()),
-                Ok(None) => return Err("the stream has ended".to_owned()),
-                Err(error) => return Err(sentence(&error)),
+                Ok(Some(_)) => return Err(LineError::TooLong),
+                Ok(None) => return Err(LineError::Ended("the stream has ended".to_owned())),
+                Err(error) => return Err(LineError::Ended(sentence(&error))),
             }
         }
     }

@@ -51,7 +51,7 @@ use crate::cluster::link::{EndpointState, Link, LinkEvent, ReadResult};
 use crate::cluster::replica::{ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
 use crate::cluster::replica::{StoreRevision, TokenHash, TokenKey};
 use crate::cluster::seal::Keys;
-use crate::control::EndpointView;
+use crate::control::{EndpointView, Reply};
 use crate::event_log::EventLog;
 use crate::lifecycle::{Notice, OperatorRequest, State};
 use crate::scheduler::TokenId;
@@ -92,7 +92,6 @@ pub(crate) struct Start {
 
 /// The replica.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Cluster {
     settings: settings::Cluster,
     replica: Replica,
@@ -107,7 +106,8 @@ pub(crate) struct Cluster {
     rekey: Option<Rekey>,
     /// What the endpoints said when they were asked last.
     endpoints: Vec<EndpointView>,
-    is_asking_endpoints: bool,
+    /// Clients that wait for the endpoints to be asked.
+    endpoint_replies: Vec<Reply<()>>,
     /// The newest state of etcd, and when it is persisted, if it is not.
     seen: Option<StoreRevision>,
     seen_due: Option<Moment>,
@@ -154,7 +154,7 @@ impl Cluster {
             work: JoinSet::new(),
             rekey: None,
             endpoints,
-            is_asking_endpoints: false,
+            endpoint_replies: Vec::new(),
             seen: None,
             seen_due: None,
             unreachable_since: None,

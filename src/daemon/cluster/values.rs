@@ -175,6 +175,8 @@ impl Cluster {
         tokens: &mut Tokens,
         tasks: &mut Tasks,
     ) {
+        // Whatever waits is older.
+        self.values.waiting.remove(&key);
         match self.keys.open_value(sealed, &self.path_of(&key)) {
             Ok(Plain { value, refresh }) => {
                 self.values.note(key.hash(), &value, tokens);

@@ -1,6 +1,6 @@
 //! The engine on a real etcd: each assumption that the simulation of replicas makes.
 
-mod node;
+pub(crate) mod node;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::node::{Nodes, engine};
+use self::node::{Nodes, Proxy, engine};
 use crate::support::tls::Authority;
 use crate::support::{PATIENCE, millis, seconds};
 
@@ -60,6 +60,7 @@ fn take(nonce: u64) -> Transaction {
         puts: vec![(claimed.clone(), claim(nonce)), (counted.clone(), Record::Count(count))],
         deletes: Vec::new(),
         reads: vec![claimed, Key::Value(token(1)), counted],
+        leased: false,
     }
 }
 
@@ -117,7 +118,7 @@ async fn failed_compare_writes_nothing_and_returns_what_is_there() {
         expected: vec![(Key::Claim(token(1)), revision), (Key::Value(token(1)), 0)],
         puts: vec![(Key::Value(token(1)), value("new"))],
         deletes: vec![Key::Claim(token(1))],
-        reads: Vec::new(),
+        ..Transaction::default()
     };
     let (mut changes, _watch) = watch(&engine, first.at);
     let stored = write(&engine, store).await.revision;
@@ -152,25 +153,26 @@ async fn one_of_many_takes_succeeds() {
 #[tokio::test]
 #[ignore = "needs a real server: tests/profiles/run"]
 async fn all_pages_are_read_at_one_revision() {
+    const KEYS: usize = 24_000; // so many that the ranges are cut down
     let nodes = Nodes::start(1).await;
     let engine = nodes.engine("keeper-a");
     let (at, entries) = engine.read().await.expect("an answer");
     assert!(at.cluster != 0 && entries.is_empty());
-    for chunk in 0..41 {
+    for chunk in 0..KEYS / 100 {
         let puts = (chunk * 100..chunk * 100 + 100)
-            .map(|number| (Key::Value(token(number)), value(&"v".repeat(2_000))));
+            .map(|number| (Key::Value(token(number)), value(&"v".repeat(500))));
         write(&engine, Transaction { puts: puts.collect(), ..Transaction::default() }).await;
     }
     // What is written while the pages are read is in none of them.
     let busy = Arc::clone(&engine);
     let writer = tokio::spawn(async move {
         for number in 0.. {
-            write(&busy, put(number % 4_100, "later")).await;
+            write(&busy, put(number % KEYS, "later")).await;
         }
     });
     for _ in 0..5 {
         let (at, entries) = engine.read().await.expect("an answer");
-        assert_eq!(entries.len(), 4_100);
+        assert_eq!(entries.len(), KEYS);
         let newest = entries.iter().map(|entry| entry.revision).max();
         assert_eq!(newest, Some(at.revision));
     }
@@ -278,6 +280,29 @@ async fn watch_ends_where_etcd_has_compacted_or_was_restored() {
     let why = timeout(PATIENCE, watching).await.expect("it ends").expect("no panic");
     assert!(why.contains("older revision"), "{why}");
     assert!(engine.read().await.expect("an answer").0.revision < now.revision);
+}
+
+#[tokio::test]
+#[ignore = "needs a real server: tests/profiles/run"]
+async fn watch_that_falls_silent_is_replaced_without_a_gap() {
+    let nodes = Nodes::start(1).await;
+    let proxy = Proxy::to(&nodes.url(0)).await;
+    let mut settings = nodes.settings("keeper-a");
+    settings.etcd = vec![proxy.url.parse().expect("a URL")];
+    let engine = engine(&settings);
+    let at = write(&engine, put(0, "a")).await;
+    let (mut changes, _watch) = watch(&engine, at);
+    write(&engine, put(0, "b")).await;
+    next(&mut changes).await;
+    proxy.silence_watches();
+    // All other requests are answered, so that only the revision shows it.
+    let silent = Stopwatch::start();
+    for expected in 2..5 {
+        write(&engine, put(0, "c")).await;
+        assert_eq!(next(&mut changes).await[0].revision, at.revision + expected);
+    }
+    let silent = silent.elapsed();
+    assert!(seconds(2) < silent && silent < seconds(5), "{silent:?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,10 @@ use tempfile::TempDir;
 use tokenkeep::clock;
 use tokenkeep::cluster::etcd::{Access, Etcd};
 use tokenkeep::settings::{Cluster, KeySource};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use crate::support::tls::Pair;
 use crate::support::{PATIENCE, free_port, millis, seconds};
@@ -215,4 +218,56 @@ impl Node {
 pub(crate) fn engine(settings: &Cluster) -> Arc<Etcd> {
     let access = Access::open(settings, &|name| std::env::var_os(name)).expect("usable settings");
     Arc::new(Etcd::new(access))
+}
+
+/// Forwards connections to an endpoint. Watches can be silenced: they stay open, and nothing comes
+/// any more.
+pub(crate) struct Proxy {
+    pub(crate) url: String,
+    silenced: tokio::sync::watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    pub(crate) async fn to(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let own = format!("http://{}", listener.local_addr().expect("an address"));
+        let target = url.trim_start_matches("http://").to_owned();
+        let (silenced, changes) = tokio::sync::watch::channel(false);
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(forward(client, target.clone(), changes.clone()));
+            }
+        });
+        Self { url: own, silenced, task }
+    }
+
+    /// Silences the watches that are open now.
+    pub(crate) fn silence_watches(&self) {
+        self.silenced.send_replace(true);
+        self.silenced.send_replace(false);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn forward(
+    mut client: TcpStream,
+    target: String,
+    mut silenced: tokio::sync::watch::Receiver<bool>,
+) {
+    let mut server = TcpStream::connect(target).await.expect("etcd runs");
+    let mut start = vec![0; 64 * 1024];
+    let Ok(length) = client.read(&mut start).await else { return };
+    silenced.mark_unchanged();
+    let is_watch = start.starts_with(b"POST /v3/watch");
+    server.write_all(&start[..length]).await.expect("etcd runs");
+    tokio::select! {
+        _ = copy_bidirectional(&mut client, &mut server) => {}
+        _ = silenced.changed(), if is_watch => std::future::pending().await,
+    }
 }
