@@ -19,7 +19,8 @@ const WITH_TWO: f64 = 3.1;
 const WITH_THREE: f64 = 2.6;
 /// A spending ends this long after the timeout of its login, at the latest.
 const LIMIT_MARGIN: Duration = Duration::from_secs(10);
-/// Other replicas wait this much longer before they take over a claim.
+/// Other replicas wait at least this much longer before they take over a claim, and an eighth of
+/// the limit, because clocks differ in their rates.
 const STEAL_MARGIN: Duration = Duration::from_secs(30);
 
 /// What is wrong with the secrets of `[cluster]`, in sentences with a remedy.
@@ -114,7 +115,8 @@ pub(super) fn describe(cluster: &Cluster) -> String {
 
 /// When the login of a replica that dies is repeated.
 pub(super) fn describe_repeated_login(reauth: &Reauth) -> String {
-    let after = reauth.timeout + LIMIT_MARGIN + STEAL_MARGIN;
+    let limit = reauth.timeout + LIMIT_MARGIN;
+    let after = limit + STEAL_MARGIN.max(limit / 8);
     format!(
         "; if a replica dies while it logs in, another one logs in {} later",
         format_duration(after)

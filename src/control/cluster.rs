@@ -57,9 +57,10 @@ pub struct ClusterDetail {
 pub struct EndpointView {
     /// Its URL.
     pub url: String,
-    /// Whether requests go to it first.
-    pub current: bool,
-    /// Why the last request to it failed; `None` if it succeeded, or if there was none.
+    /// Version of its etcd; `None` if it does not respond.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<String>,
+    /// Why it does not respond.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
 }

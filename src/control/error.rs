@@ -55,10 +55,8 @@ impl ApiError {
     }
 
     /// The error for a request that only `replica` can do, because it checks the token.
-    pub fn elsewhere(name: &str, replica: &str) -> Self {
-        let message = format!(
-            "{name} is checked by replica {replica}; run the command there, or see the page there"
-        );
+    pub fn elsewhere(replica: &str) -> Self {
+        let message = format!("replica {replica} checks this token; run the command there");
         Self::new(ApiErrorKind::Elsewhere, message)
     }
 

@@ -127,7 +127,9 @@ pub enum Command {
         /// Receives the metrics.
         reply: Reply<Registry>,
     },
-    /// The cluster in detail.
+    /// Ask the endpoints of etcd for their state. The reply is sent once they have answered or not.
+    AskEndpoints(Reply<()>),
+    /// The cluster in detail, with the endpoints as they were asked last.
     Cluster(Reply<ClusterDetail>),
     /// Encrypt all values of the cluster with the configured key.
     Rekey {

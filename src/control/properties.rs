@@ -216,6 +216,7 @@ fn answer(command: Command) -> Recorded {
         }
         Command::Socket(_)
         | Command::Health(_)
+        | Command::AskEndpoints(_)
         | Command::Cluster(_)
         | Command::Events(..)
         | Command::Dashboard { .. }

@@ -26,6 +26,9 @@ use crate::time::Moment;
 /// How long a request waits for a reload: less than the maximum duration of a connection.
 const RELOAD_TIMEOUT: Duration = Duration::from_millis(4_500);
 
+/// How long a request waits for the endpoints of etcd: longer than their own timeout.
+const ENDPOINTS_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// If the main loop does not respond within this time, it is stalled.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -186,6 +189,10 @@ async fn act(
 }
 
 async fn cluster(State(main_loop): State<MainLoop>) -> ApiResult<Json<ClusterDetail>> {
+    // An endpoint that hangs is given up; then what is known is shown.
+    if let Ok(asked) = timeout(ENDPOINTS_TIMEOUT, main_loop.ask(Command::AskEndpoints)).await {
+        asked?;
+    }
     main_loop.ask(Command::Cluster).await.map(Json)
 }
 

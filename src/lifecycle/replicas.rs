@@ -22,8 +22,8 @@ impl Token {
     }
 
     /// Whether everything known about the current value comes from before another replica asked
-    /// about it.
-    pub(super) const fn is_taken_over(&self) -> bool {
+    /// about it, or from an earlier run and a renewing call had no response since.
+    pub const fn is_taken_over(&self) -> bool {
         self.restored && self.renew_unanswered
     }
 }
@@ -49,6 +49,7 @@ impl Transition<'_> {
     fn take_over(&mut self, spot_check: bool) {
         if let Validity::Alive(reading) = self.token.validity
             && self.token.is_restored()
+            && !self.token.is_taken_over()
             && self.token.due > self.now
         {
             if spot_check {

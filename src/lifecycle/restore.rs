@@ -22,9 +22,10 @@ impl Token {
         Some((self.active, persisted))
     }
 
-    /// Whether everything known about the current value comes from an earlier run.
+    /// Whether everything known about the current value comes from an earlier run, or from before
+    /// another replica asked about it.
     pub const fn is_restored(&self) -> bool {
-        self.restored && !self.is_taken_over()
+        self.restored
     }
 
     /// Checks a restored token at `now`, because persisted lives are unreliable. A token that was

@@ -22,7 +22,9 @@ impl Scheduler {
         let (server, rotates) = (spec.server.index(), spec.policy.rotates);
         let mut spot_check = false;
         if asked {
-            let is_restored = self.token(id).is_some_and(|token| token.is_restored());
+            let token = self.token(id);
+            let is_restored =
+                token.is_some_and(|token| token.is_restored() && !token.is_taken_over());
             let spot_checks = &mut self.servers[server].spot_checks;
             spot_check = is_restored && !rotates && spot_checks.start(&mut self.chance);
         } else {

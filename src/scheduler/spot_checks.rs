@@ -38,11 +38,11 @@ impl SpotChecks {
     /// are known to be unreliable: a life is clearly shorter than recorded, or the number of
     /// tokens that should have lived and are dead reaches a tenth of the spot checks.
     pub(super) fn refutes(&mut self, earlier: &Token, token: &Token, now: Moment) -> bool {
-        let should_live =
-            earlier.is_restored() && earlier.expiry().is_some_and(|expiry| expiry > now);
+        let was_restored = earlier.is_restored() && !earlier.is_taken_over();
+        let should_live = was_restored && earlier.expiry().is_some_and(|expiry| expiry > now);
         if !self.is_refuted
             && let (Validity::Alive(earlier), Validity::Alive(reading), true, false) =
-                (earlier.validity(), token.validity(), earlier.is_restored(), token.is_restored())
+                (earlier.validity(), token.validity(), was_restored, token.is_restored())
             && reading.latest_end() + earlier.remaining() / CLEARLY_LESS < earlier.expiry()
         {
             self.is_refuted = true;

@@ -128,7 +128,13 @@ impl Environment {
                     continue;
                 }
             };
-            let path = target.path.iter().fold(String::new(), |path, key| join(&path, key));
+            let path = target.path.iter().fold(String::new(), |path, key| {
+                // A table that is in no file is where its first variable is.
+                if !path.is_empty() {
+                    positions.record_table(&path, position);
+                }
+                join(&path, key)
+            });
             if let Some(text) = value.to_str() {
                 let value = as_toml(target.kind, text);
                 let checked = collector.checked(variable, &path, target.kind, &value, position);

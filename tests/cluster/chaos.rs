@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokenkeep::clock;
 
 use crate::history;
 use crate::ledger::{Double, Ledger, Login};
@@ -11,7 +12,7 @@ use crate::namespace::report;
 use crate::network::{has_firewall, scenario};
 use crate::replica::{Replica, name};
 use crate::stage::{Cluster, FAILOVER, KEY, NEW_KEY, Token};
-use crate::support::{seconds, until_within};
+use crate::support::{PATIENCE, seconds, until_within};
 
 /// Logins that the scenario must see.
 const LOGINS: usize = 500;
@@ -311,13 +312,31 @@ impl Chaos {
             self.cluster.configure_with(index, &(self.cluster.section(index) + old_key));
             self.reload(index).await;
         }
-        let output = self.cluster.replicas[1].command("cluster", &["rekey"]).await;
-        assert!(output.status.success(), "{output:?}\n{}", self.story());
+        self.rekey(1).await;
         for index in 0..3 {
             self.cluster.configure(index);
             self.reload(index).await;
         }
+        let dump = self.cluster.etcd.dump().await;
+        let dump =
+            dump.into_iter().map(|(key, content)| history::Write { key, content: Some(content) });
+        let values = history::values(&dump.collect::<Vec<_>>(), &[NEW_KEY]);
+        assert!(!values.is_empty(), "no value is in etcd");
         self.cluster.api.more_logins(40).await;
+    }
+
+    /// Re-encrypts all values, as soon as the replica knows that all others have the new key.
+    async fn rekey(&self, replica: usize) {
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            let output = self.cluster.replicas[replica].command("cluster", &["rekey"]).await;
+            if output.status.success() {
+                return;
+            }
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            let waits = text.contains("does not have the new key") && clock::now() < deadline;
+            assert!(waits, "{text}\n{}", self.story());
+        }
     }
 
     async fn reload(&self, replica: usize) {
@@ -365,14 +384,12 @@ impl Chaos {
             let counted = (1..=MAX_ATTEMPTS).contains(&logins);
             assert!(counted, "{}: {logins} logins\n{}", token.name, self.story());
         }
-        let exhausted = |replica: &Replica| {
-            let mut lines = replica.lines().into_iter();
-            lines.find(|line| {
-                line.is("reauth_exhausted", "") && !line.text("token").starts_with("refused")
-            })
-        };
-        let exhausted = self.cluster.replicas.iter().find_map(exhausted);
-        assert!(exhausted.is_none(), "{exhausted:?}\n{}", self.story());
+        let lines = self.cluster.replicas.iter().flat_map(Replica::lines);
+        let mut exhausted = lines.filter(|line| line.is("reauth_exhausted", ""));
+        let given_up = exhausted.find(|line| !line.text("token").starts_with("refused"));
+        if let Some(line) = given_up {
+            panic!("a token is given up\n{}", self.cluster.story_of(line.text("token")));
+        }
         report(
             "chaos",
             &format!(

@@ -148,4 +148,15 @@ impl Cluster {
     pub(crate) fn story(&self) -> String {
         self.replicas.iter().map(Replica::story).collect()
     }
+
+    /// All lines about one token, of all replicas in order of their time.
+    pub(crate) fn story_of(&self, token: &str) -> String {
+        let mut lines = Vec::new();
+        for replica in &self.replicas {
+            let own = replica.lines().into_iter().filter(|line| line.0["token"] == token);
+            lines.extend(own.map(|line| (line.timestamp(), name(replica.index), line)));
+        }
+        lines.sort_by_key(|(at, _, _)| *at);
+        lines.iter().map(|(_, replica, line)| format!("  {replica} {}\n", line.0)).collect()
+    }
 }

@@ -122,6 +122,7 @@ fn value_of_the_cluster_survives_a_start_without_etcd() {
         }
         // Each asks about everything.
         for replica in &cluster.replicas {
+            replica.daemon().event("daemon_ready", "").await;
             replica.until("app", "it is alive", |token| token["state"] == "alive").await;
             let line = replica.daemon().event("cluster_unreachable", "").await;
             assert_eq!(line.text("level"), "error");

@@ -100,6 +100,21 @@ fn variables_change_every_key_also_the_sources_of_secrets() {
 }
 
 #[test]
+fn variables_alone_define_a_cluster() {
+    let setup = Setup::new(COMPLETE)
+        .var("TOKENKEEP__CLUSTER__NAME", "keeper-b")
+        .var("TOKENKEEP__CLUSTER__ETCD", "[\"https://h:2379\"]")
+        .var("TOKENKEEP__CLUSTER__USER", "u")
+        .var("TOKENKEEP__CLUSTER__PASSWORD__FILE", "/password");
+    let error = setup.error();
+    let wanted = "environment variable TOKENKEEP__CLUSTER__ETCD Missing [cluster] has no `key`";
+    assert!(error.starts_with(wanted), "{error}");
+    let setup = setup.var("TOKENKEEP__CLUSTER__KEY__FILE", "/key");
+    let cluster = setup.settings().cluster.unwrap();
+    assert_eq!(cluster.user, Some(("u".to_owned(), KeySource::File("/password".into()))));
+}
+
+#[test]
 fn variable_with_one_underscore_names_the_key_that_was_meant() {
     for (variable, meant) in [
         ("TOKENKEEP_CLUSTER_NAME", "TOKENKEEP__CLUSTER__NAME"),

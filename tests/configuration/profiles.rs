@@ -339,6 +339,8 @@ fn refresh_token_is_for_a_profile_that_renews_with_it() {
         Missing,
         &["[token.desk] has no `refresh`", "can only renew with a refresh token"],
     );
+    let by_variable = Setup::new(&none).var("TOKENKEEP__TOKEN__DESK__REFRESH__FILE", "/r");
+    assert_eq!(by_variable.settings().tokens[0].refresh, Some(Source::File("/r".into())));
     let none = changed("refresh = { file = \"/desk.refresh\" }", "");
     assert_eq!(Setup::new(&none).settings().tokens[0].refresh, None, "it is queried until it dies");
 }

@@ -2,13 +2,14 @@
 //! there are.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use tokio::net::UnixStream;
 
 use crate::support::{
-    Stage, prints_new, read, seconds, secret, server_table, simulator, token_table,
+    Stage, free_port, prints_new, read, seconds, secret, server_table, simulator, token_table,
 };
 
 const ALERTS: &str = include_str!("../../contrib/prometheus/alerts.yml");
@@ -46,10 +47,11 @@ async fn alerts_queries_and_dashboard_use_existing_metrics_only() {
     let daemon = stage.start();
     // What nothing was counted of is left out: something of each kind has to have happened.
     daemon.event("reauth_succeeded", "quotes").await;
-    let socket = UnixStream::connect(stage.path("control.sock")).await.expect("a socket");
-    let page = read(socket, "GET", "/metrics", "").await.body;
-    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    let there: BTreeSet<_> = types.filter_map(|line| line.split(' ').next()).collect();
+    let replica = replica_without_etcd();
+    let other_daemon = replica.start();
+    other_daemon.event("cluster_unreachable", "").await;
+    let pages = [exported(&stage).await, exported(&replica).await];
+    let there: BTreeSet<_> = pages.iter().flatten().map(String::as_str).collect();
     let queries = queries().join("\n");
     let texts =
         [("alerts.yml", ALERTS), ("dashboard.json", DASHBOARD), ("monitoring.md", &queries)];
@@ -57,7 +59,31 @@ async fn alerts_queries_and_dashboard_use_existing_metrics_only() {
         let unknown: Vec<_> = named(text).difference(&there).copied().collect();
         assert!(unknown.is_empty(), "{file} names {unknown:?}, of {there:?}");
     }
+    let of_cluster: Vec<_> = there.iter().filter(|name| name.contains("cluster")).collect();
+    assert_eq!(of_cluster.len(), 3, "{of_cluster:?}");
     daemon.stop().await;
+    other_daemon.stop().await;
+}
+
+/// The metrics of a replica exist from the start, whether etcd can be used or not.
+fn replica_without_etcd() -> Stage {
+    let stage = Stage::new(&format!(
+        "[cluster]\netcd = [\"http://127.0.0.1:{}\"]\nname = \"keeper-a\"\nfailover = \"3s\"\n\
+         key = {{ file = \"$DIR/key\" }}\n",
+        free_port()
+    ));
+    let key = stage.path("key");
+    fs::write(&key, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=").expect("written");
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("permitted");
+    stage
+}
+
+/// The names of the metrics that a daemon exports.
+async fn exported(stage: &Stage) -> Vec<String> {
+    let socket = UnixStream::connect(stage.path("control.sock")).await.expect("a socket");
+    let page = read(socket, "GET", "/metrics", "").await.body;
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
 #[test]

@@ -64,6 +64,7 @@ mod reload_outcome;
 mod removed_servers;
 mod renewal;
 mod renewal_proof;
+mod replica;
 mod responses;
 mod restart;
 mod revoke_on_shutdown;

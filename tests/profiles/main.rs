@@ -5,6 +5,7 @@
 
 mod assumptions;
 mod etcd;
+mod etcd_doctor;
 mod etcd_engine;
 #[path = "../chaos/kill.rs"]
 #[allow(dead_code, reason = "the chaos suite uses all of it, these tests a part")]

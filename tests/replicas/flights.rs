@@ -293,10 +293,13 @@ impl World {
                     *answer = Some(answered);
                 }
             }
-            Job::Spend(Spend { what, refresh, .. }) => {
+            Job::Spend(Spend { what, refresh, is_lost, .. }) => {
                 let result = match what {
                     What::LogIn if now < self.api.refuses_until => {
-                        self.login_refused(token)?;
+                        // A login request without a response is inconclusive: it does not count.
+                        if !is_lost {
+                            self.login_refused(token)?;
+                        }
                         SpendResult::Refused
                     }
                     What::LogIn => {
@@ -334,7 +337,8 @@ impl World {
                 let answer =
                     CheckResult { sent, received, outcome, replaced: false, cannot_renew: false };
                 self.turn(host, |daemon, now| {
-                    daemon.scheduler.check_finished(ticket, answer, now)
+                    daemon.scheduler.check_finished(ticket, answer, now);
+                    daemon.update_listing(token, now);
                 })?;
                 self.publish_if_new(host, token);
                 self.take_up(host, token);

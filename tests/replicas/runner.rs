@@ -21,7 +21,7 @@ pub(crate) struct Seeds {
 }
 
 /// The checks after which a replay without a violation ends.
-const CHECKS_OF_A_REPLAY: u64 = 1_500;
+const CHECKS_OF_A_REPLAY: u64 = 1_000;
 
 /// Runs the seeds, one for each core at a time, until one of them breaks an invariant; all of them
 /// if `SIMULATION_ALL` is set.

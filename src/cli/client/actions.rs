@@ -233,7 +233,7 @@ async fn outcome(
         if passed >= wait_timeout(action) {
             let (text, kind) = match action {
                 OperatorRequest::Pause | OperatorRequest::Resume => {
-                    (state_after(&detail), OutcomeKind::Good)
+                    (state_after(action, &detail), OutcomeKind::Good)
                 }
                 OperatorRequest::Check | OperatorRequest::Reauth | OperatorRequest::Revoke => {
                     let more = format!("see `tokenkeep status {}`", sent.name);
@@ -252,11 +252,12 @@ async fn outcome(
 }
 
 /// The state after a pause or a resumption, which hold for all replicas.
-fn state_after(detail: &TokenDetail) -> String {
+fn state_after(action: OperatorRequest, detail: &TokenDetail) -> String {
     let state = &detail.token.state;
-    match &detail.token.replica {
-        Some(_) => format!("{state}; this holds for all replicas"),
-        None => state.clone(),
+    match (&detail.token.replica, action) {
+        (None, _) => state.clone(),
+        (Some(_), OperatorRequest::Resume) => format!("resumed on all replicas; {state} here"),
+        (Some(_), _) => format!("{state} on all replicas"),
     }
 }
 

@@ -144,11 +144,11 @@ fn render(detail: &ClusterDetail, terminal: Terminal, time: &LocalTime) -> Strin
 }
 
 fn describe_endpoint(endpoint: &EndpointView) -> String {
-    let EndpointView { url, current, error } = endpoint;
-    match error {
-        Some(error) => format!("{url}: {error}"),
-        None if *current => format!("{url} (requests go here first)"),
-        None => url.clone(),
+    let EndpointView { url, version, error } = endpoint;
+    match (version, error) {
+        (_, Some(error)) => format!("{url}: {error}"),
+        (Some(version), None) => format!("{url}: responds, version {version}"),
+        (None, None) => format!("{url}: not known"),
     }
 }
 
@@ -185,9 +185,9 @@ mod tests {
             format: Some(1),
             keys: keys.iter().map(ToString::to_string).collect(),
         };
-        let endpoint = |url: &str, current, error: Option<&str>| EndpointView {
+        let endpoint = |url: &str, version: Option<&str>, error: Option<&str>| EndpointView {
             url: url.to_owned(),
-            current,
+            version: version.map(str::to_owned),
             error: error.map(str::to_owned),
         };
         let claim = ClaimView { replica: "keeper-b".to_owned(), age_ms: 12_000 };
@@ -207,8 +207,8 @@ mod tests {
             revision: 4_711,
             sealing_key: Some("00000000000000aa".to_owned()),
             endpoints: vec![
-                endpoint("https://10.0.0.1:2379", false, Some("connection refused")),
-                endpoint("https://10.0.0.2:2379", true, None),
+                endpoint("https://10.0.0.1:2379", None, Some("connection refused")),
+                endpoint("https://10.0.0.2:2379", Some("3.4.23"), None),
             ],
             replicas: vec![
                 replica("keeper-a", 334, &["00000000000000aa", "00000000000000bb"]),
@@ -237,7 +237,7 @@ failover    10 s
 revision    4711
 key         00000000000000aa
 endpoint    https://10.0.0.1:2379: connection refused
-endpoint    https://10.0.0.2:2379 (requests go here first)
+endpoint    https://10.0.0.2:2379: responds, version 3.4.23
 replica     keeper-a: checks 334 tokens; format 1; keys 00000000000000aa, 00000000000000bb
 replica     keeper-b: checks 1 token; format 1; keys 00000000000000bb; cannot open new values
 claim       quotes: claimed by keeper-b, 12 s

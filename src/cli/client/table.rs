@@ -126,7 +126,10 @@ pub(in crate::cli) fn heading(page: &TokenPage, terminal: Terminal, time: &Local
         text += &format!("{}\n", terminal.paint(YELLOW, &rejected));
     }
     if let Some(cluster) = &page.cluster {
-        let line = terminal.wrap(&printable(&cluster_line(cluster, time)), 0, 0);
+        // The sentence says why.
+        let error = cluster.error.clone().filter(|_| page.summary.is_none());
+        let cluster = ClusterStatus { error, ..cluster.clone() };
+        let line = terminal.wrap(&printable(&cluster_line(&cluster, time)), 0, 0);
         let line = if cluster.reachable { line } else { terminal.paint(RED, &line) };
         text += &format!("{line}\n");
     }
@@ -151,8 +154,9 @@ pub(super) fn cluster_line(cluster: &ClusterStatus, time: &LocalTime) -> String 
     };
     let total = cluster.asked + cluster.elsewhere;
     let (members, asked) = (cluster.members.join(", "), group_digits(cluster.asked));
+    let tokens = if total == 1 { "token" } else { "tokens" };
     let (total, name) = (group_digits(total), &cluster.name);
-    format!("cluster: {members}; {etcd}; {asked} of {total} tokens asked here ({name})")
+    format!("cluster: {members}; {etcd}; {asked} of {total} {tokens} asked here ({name})")
 }
 
 /// The error of a rejected configuration, in one line.

@@ -37,6 +37,7 @@ pub(super) fn render(detail: &TokenDetail, terminal: Terminal, time: &LocalTime)
         match (token.busy, token.next_check_ms) {
             (true, _) => "in progress".to_owned(),
             (false, Some(next)) => ahead(next, time),
+            (false, None) if token.state == "elsewhere" => "by another replica".to_owned(),
             (false, None) => "none".to_owned(),
         },
     ));

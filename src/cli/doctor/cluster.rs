@@ -11,7 +11,7 @@ use crate::cluster::record;
 use crate::cluster::replica::{
     Entry, FORMAT, Key, KeyId, Meta, Record, StoreError, StoreRevision, Transaction,
 };
-use crate::cluster::seal::Keys;
+use crate::cluster::seal::{Keys, key_of};
 use crate::settings::{Cluster, KeySource};
 use crate::token_source::read_key;
 
@@ -108,9 +108,9 @@ fn report_endpoints(states: &[EndpointState], diagnosis: &Diagnosis) -> bool {
                      its URL in `etcd`"
                 );
                 if some_respond {
-                    diagnosis.warning(text)
+                    diagnosis.warning(text);
                 } else {
-                    diagnosis.error(text)
+                    diagnosis.error(text);
                 }
                 continue;
             }
@@ -200,29 +200,26 @@ fn report_keys(
             meta.key.0
         ));
     }
-    let opened = entries.iter().filter_map(|entry| match &entry.record {
-        Some(Record::Value(sealed)) => {
-            Some(keys.open_value(sealed, &record::path(&cluster.prefix, &entry.key)))
-        }
-        _ => None,
-    });
-    let (mut values, mut errors) = (0, Vec::new());
-    for opened in opened {
+    let (mut values, mut old, mut errors) = (0, 0, Vec::new());
+    for Entry { key, record, .. } in entries {
+        let Some(Record::Value(sealed)) = record else { continue };
         values += 1;
-        errors.extend(opened.err());
+        old += usize::from(key_of(sealed).ok().as_ref() == ids.get(1));
+        errors.extend(keys.open_value(sealed, &record::path(&cluster.prefix, key)).err());
     }
     if let Some(error) = errors.first() {
         diagnosis.error(format!(
             "[cluster] {} of {values} token values in etcd cannot be decrypted: {error}",
             errors.len()
         ));
-    } else if ids.first() == Some(&meta.key) {
-        diagnosis.ok(format!("[cluster] `key` decrypts all {values} token values in etcd"));
-    } else {
+    } else if ids.first() != Some(&meta.key) || old > 0 {
         diagnosis.warning(format!(
-            "[cluster] the {values} token values in etcd are still encrypted with `old_key`: run \
-             `tokenkeep cluster rekey` once all replicas have the new key"
+            "[cluster] {old} of {values} token values in etcd are still encrypted with `old_key`: \
+             run `tokenkeep cluster rekey` once all replicas have the new key"
         ));
+    } else {
+        let remove = if ids.len() > 1 { "; `old_key` can be removed" } else { "" };
+        diagnosis.ok(format!("[cluster] `key` decrypts all {values} token values in etcd{remove}"));
     }
 }
 
@@ -345,10 +342,10 @@ mod tests {
     #[test]
     fn rotation_under_way_is_a_warning_with_its_next_step() {
         let said = content(&keys(OTHER_KEY, Some(KEY)), &written(&keys(KEY, None), FORMAT));
-        assert!(
-            said.starts_with("warning: ") && said.contains("`tokenkeep cluster rekey`"),
-            "{said}"
-        );
+        assert!(said.starts_with("warning: [cluster] 1 of 1 token values"), "{said}");
+        assert!(said.contains("`tokenkeep cluster rekey`"), "{said}");
+        let said = content(&keys(KEY, Some(OTHER_KEY)), &written(&keys(KEY, None), FORMAT));
+        assert!(said.starts_with("ok: ") && said.contains("`old_key` can be removed"), "{said}");
     }
 
     #[test]

@@ -148,8 +148,8 @@ impl Membership {
 
     /// Notes that this replica runs. Returns why etcd counts as silent from now on.
     pub(super) fn observe(&mut self, now: Moment) -> Option<Trouble> {
-        if now.since(self.last_call) >= self.failover {
-            // This process was stopped, so that no answer in this time proves nothing.
+        if now.since(self.last_call) > self.failover + RETRY {
+            // This process was stopped: silence in this time proves nothing.
             self.silent_from = now;
         }
         self.last_call = self.last_call.max(now);
@@ -203,7 +203,6 @@ impl Membership {
         &mut self,
         mirror: &Mirror,
         settings: &ReplicaSettings,
-        just_read: bool,
         now: Moment,
     ) -> bool {
         if matches!(self.phase, Phase::Leaving | Phase::Left) {
@@ -217,7 +216,7 @@ impl Membership {
             (Some((_, member)), phase) if !is_mine(member) => {
                 self.written = None;
                 match phase {
-                    Phase::Waiting(until) if just_read && until <= now => {
+                    Phase::Waiting(until) if until <= now => {
                         self.phase = Phase::Left;
                         return true;
                     }

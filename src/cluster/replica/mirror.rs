@@ -72,7 +72,8 @@ impl Mirror {
     }
 
     /// Takes changes from the watch.
-    pub(super) fn watch(&mut self, entries: Vec<Entry>, now: Moment) -> Vec<Change> {
+    pub(super) fn watch(&mut self, mut entries: Vec<Entry>, now: Moment) -> Vec<Change> {
+        entries.retain(|entry| entry.revision > self.watched); // an earlier watch has shown the rest
         // The revision of a response may be ahead of the changes that have been delivered.
         let last = entries.iter().map(|entry| entry.revision).max().unwrap_or(0);
         let changes = entries.into_iter().filter_map(|e| self.apply(e, last, now)).collect();
@@ -91,6 +92,9 @@ impl Mirror {
 
     /// Takes what an own transaction has written at revision `at`.
     pub(super) fn written(&mut self, done: &Transaction, at: u64, now: Moment) -> Vec<Change> {
+        if at <= self.watched {
+            return Vec::new(); // The watch was faster.
+        }
         let puts = done.puts.iter().map(|(key, record)| (key, Some(record)));
         let deletes = done.deletes.iter().map(|key| (key, None));
         let mut changes = Vec::new();

@@ -128,13 +128,12 @@ impl Cluster {
     pub(crate) fn refusal(
         &self,
         id: TokenId,
-        name: &str,
         request: OperatorRequest,
         tokens: &Tokens,
     ) -> Option<ApiError> {
         let key = tokens.cluster_key(id)?;
         if let Some(other) = self.other_asker(key.hash()) {
-            return Some(ApiError::elsewhere(name, other));
+            return Some(ApiError::elsewhere(other));
         }
         let spends = matches!(request, OperatorRequest::Reauth | OperatorRequest::Revoke);
         let error = self.replica.unreachable().filter(|_| spends)?;

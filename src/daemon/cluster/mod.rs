@@ -42,6 +42,7 @@ use self::setup::{boot_id, random};
 use self::spendings::{HELD_RETRY, Spendings};
 use self::values::Values;
 use super::queries::ClusterView;
+use super::restore::RecalledCluster;
 use super::tasks::Tasks;
 use super::tokens::{Listing, Tokens};
 use crate::clock;
@@ -50,7 +51,7 @@ use crate::cluster::link::{EndpointState, Link, LinkEvent, ReadResult};
 use crate::cluster::replica::{ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
 use crate::cluster::replica::{StoreRevision, TokenHash, TokenKey};
 use crate::cluster::seal::Keys;
-use crate::control::EndpointView;
+use crate::control::{EndpointView, Reply};
 use crate::event_log::EventLog;
 use crate::lifecycle::{Notice, OperatorRequest, State};
 use crate::scheduler::TokenId;
@@ -105,7 +106,8 @@ pub(crate) struct Cluster {
     rekey: Option<Rekey>,
     /// What the endpoints said when they were asked last.
     endpoints: Vec<EndpointView>,
-    is_asking_endpoints: bool,
+    /// Clients that wait for the endpoints to be asked.
+    endpoint_replies: Vec<Reply<()>>,
     /// The newest state of etcd, and when it is persisted, if it is not.
     seen: Option<StoreRevision>,
     seen_due: Option<Moment>,
@@ -122,9 +124,10 @@ impl Cluster {
     pub(crate) fn new(
         settings: settings::Cluster,
         opened: Opened,
-        seen: Option<ClusterSeen>,
+        recalled: RecalledCluster,
         tokens: &mut Tokens,
     ) -> Self {
+        let RecalledCluster { seen, values } = recalled;
         let Opened { access, keys } = opened;
         let now = clock::now();
         let replica = ReplicaSettings {
@@ -145,13 +148,13 @@ impl Cluster {
             link: Link::new(Arc::new(Etcd::new(access))),
             keys,
             spendings: Spendings::default(),
-            values: Values::default(),
+            values: Values::new(values),
             asking: Asking::new(now),
             answers: Answers::default(),
             work: JoinSet::new(),
             rekey: None,
             endpoints,
-            is_asking_endpoints: false,
+            endpoint_replies: Vec::new(),
             seen: None,
             seen_due: None,
             unreachable_since: None,
@@ -252,10 +255,7 @@ impl Cluster {
     ) -> Option<Start> {
         match output {
             Output::SlotsChanged => self.asking.begin_walk(),
-            Output::Granted { id, begin_by, .. } => match self.spendings.grant(id) {
-                Some(spending) => return Some(Start { spending, begin_by }),
-                None => self.replica.spent(id, spendings::NOTHING, now),
-            },
+            Output::Granted { id, begin_by } => return self.on_granted(id, begin_by, now, tokens),
             Output::Held { id, reason, retry_at } => {
                 if let Some(spending) = self.spendings.take(id) {
                     self.on_held(spending, &reason, retry_at, now, tokens);
@@ -271,7 +271,6 @@ impl Cluster {
             Output::NewValue { token, revision, value } => {
                 self.on_new_value(token, revision, value, tokens, tasks);
             }
-            Output::Published { .. } => {}
             Output::Counted(key, count) => commands::on_counted(&key, count, tokens),
             Output::Paused(key, is_paused) => self.on_paused(key, is_paused, now, tokens),
             Output::Seen(at) => {
@@ -289,8 +288,8 @@ impl Cluster {
                 }
             }
             Output::Left => self.has_left = true,
-            // Executed by the link.
-            Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
+            // It is known already, or was executed by the link.
+            Output::Published { .. } | Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
         }
         None
     }
@@ -339,6 +338,11 @@ impl Cluster {
         now: Moment,
         tokens: &mut Tokens,
     ) {
+        if let Notice::Missing { .. } | Notice::Replaced(_) | Notice::ReauthSucceeded { .. } =
+            notice
+        {
+            tokens.note_listing(id);
+        }
         self.publish_if_due(id, notice, now, tokens);
         if let Notice::Checked { remaining_ms, .. } = notice {
             let least = self.settings.failover * 4;
@@ -357,7 +361,9 @@ impl Cluster {
 
     /// Whether [`step`](Self::step) has something to do.
     pub(crate) fn has_backlog(&self, tokens: &Tokens) -> bool {
-        self.asking.is_walking() || tokens.listing.as_ref().is_some_and(|it| !it.is_empty())
+        !self.asking.has_listed()
+            || self.asking.is_walking()
+            || tokens.listing.as_ref().is_some_and(|it| !it.is_empty())
     }
 
     /// Works off a little more of the backlog. Returns false if there is nothing to do.
@@ -391,7 +397,7 @@ impl Cluster {
         let now = clock::now();
         self.is_stopping = true;
         for spending in self.spendings.take_waiting() {
-            self.put_off(&spending, now, tokens);
+            put_off(&spending, now, tokens);
         }
         self.answers.stop(&mut tokens.log);
         self.replica.leave(now);
@@ -440,20 +446,20 @@ impl Cluster {
         self.replica.asker(token).map(|name| &**name).filter(|name| *name != self.settings.name)
     }
 
-    /// Whether a spending that etcd does not permit now must wait.
-    fn put_off(&self, spending: &Spending, now: Moment, tokens: &mut Tokens) {
-        if tokens.scheduler.expects(spending.ticket) {
-            tokens.scheduler.defer(spending.ticket, now + HELD_RETRY, now);
-        } else {
-            tokens.cancel(spending.ticket);
-        }
-    }
-
     fn on_paused(&mut self, key: TokenKey, is_paused: bool, now: Moment, tokens: &mut Tokens) {
         if let Some(id) = tokens.of_cluster_key(&key) {
             set_paused(id, is_paused, now, tokens);
         }
         self.answers.set_paused(key, is_paused);
+    }
+}
+
+/// Gives a spending that may not begin now back to the scheduler.
+fn put_off(spending: &Spending, now: Moment, tokens: &mut Tokens) {
+    if tokens.scheduler.expects(spending.ticket) {
+        tokens.scheduler.defer(spending.ticket, now + HELD_RETRY, now);
+    } else {
+        tokens.cancel(spending.ticket);
     }
 }
 
@@ -467,3 +473,6 @@ fn set_paused(id: TokenId, is_paused: bool, now: Moment, tokens: &mut Tokens) {
     // Never refused.
     let _ = tokens.scheduler.request(id, request, now);
 }
+
+#[cfg(test)]
+mod tests;

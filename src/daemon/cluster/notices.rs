@@ -49,7 +49,7 @@ pub(super) fn replica(log: &mut EventLog, own: &str, notice: &ClusterNotice) {
             return log.config_warning(&message, None, &error);
         }
     };
-    log.event(name, &message, Fields { replica, error, ..Fields::default() });
+    log.event(name, &message, Fields { error, replica, ..Fields::default() });
 }
 
 /// Logs that another replica has the name of this one, which stops.

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::cluster::etcd::Access;
 use crate::cluster::link::{EndpointState, Engine as _};
 use crate::cluster::seal::Keys;
-use crate::control::EndpointView;
+use crate::control::{EndpointView, Reply};
 use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
 use crate::event_log::EventLog;
 use crate::settings;
@@ -58,19 +58,26 @@ impl Cluster {
         self.replica.accept_store(clock::now());
     }
 
-    /// Asks the endpoints for their state, for the client that looks next.
-    pub(crate) fn ask_endpoints(&mut self) {
-        if !std::mem::replace(&mut self.is_asking_endpoints, true) {
+    /// Asks the endpoints for their state. The reply is sent once they have answered or not.
+    pub(crate) fn ask_endpoints(&mut self, reply: Reply<()>) {
+        if self.endpoint_replies.is_empty() {
             let engine = Arc::clone(self.link.engine());
             self.work.spawn(async move { ClusterEvent::Endpoints(engine.reachable().await) });
         }
+        self.endpoint_replies.push(reply);
     }
 
     pub(super) fn on_endpoints(&mut self, states: Vec<EndpointState>) {
-        self.is_asking_endpoints = false;
         // In the order of the configuration.
         for (view, state) in self.endpoints.iter_mut().zip(states) {
-            view.error = state.state.err().map(|error| error.to_string());
+            (view.version, view.error) = match state.state {
+                Ok((version, _)) => (Some(version), None),
+                Err(error) => (None, Some(error.to_string())),
+            };
+        }
+        for reply in self.endpoint_replies.drain(..) {
+            // The client may be gone.
+            let _ = reply.send(Ok(()));
         }
     }
 
@@ -97,7 +104,10 @@ impl Cluster {
 
 /// The endpoints, before they were asked.
 pub(super) fn unasked(settings: &settings::Cluster) -> Vec<EndpointView> {
-    let view = |url: &Url| EndpointView { url: url.to_string(), current: false, error: None };
+    let view = |url: &Url| {
+        let url = url.as_str().trim_end_matches('/').to_owned();
+        EndpointView { url, version: None, error: None }
+    };
     settings.etcd.iter().map(view).collect()
 }
 

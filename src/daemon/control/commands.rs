@@ -110,12 +110,11 @@ impl PendingCommands {
             Command::Value { name, caller, reply } => {
                 self.request_value(name, caller, reply, parts);
             }
-            Command::Cluster(reply) => {
-                if let Some(cluster) = &mut parts.cluster {
-                    cluster.ask_endpoints();
-                }
-                drop(reply.send(cluster_detail(&parts.view())));
-            }
+            Command::Cluster(reply) => drop(reply.send(cluster_detail(&parts.view()))),
+            Command::AskEndpoints(reply) => match &mut parts.cluster {
+                Some(cluster) => cluster.ask_endpoints(reply),
+                None => drop(reply.send(Err(ApiError::no_cluster()))),
+            },
             Command::Rekey { caller, reply } => {
                 let result = parts.rekey(caller);
                 parts.log_action((None, "rekey"), caller, result.as_ref().err());
@@ -212,7 +211,7 @@ impl Parts<'_> {
         }
         let id = self.tokens.registry.id_of(name).ok_or_else(|| ApiError::no_token(name))?;
         if let Some(cluster) = &self.cluster
-            && let Some(error) = cluster.refusal(id, name, request, self.tokens)
+            && let Some(error) = cluster.refusal(id, request, self.tokens)
         {
             return Err(error);
         }

@@ -80,6 +80,7 @@ impl View<'_> {
         let Tokens { scheduler, registry, log, .. } = self.tokens;
         let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
         let now = clock::now();
+        let retry_room = token.retry_room().filter(|_| token.state() != State::Elsewhere);
         let policy = scheduler.spec(id).and_then(|spec| spec.policy.reauth);
         let reauth =
             entry.config().reauth.as_ref().zip(policy).map(|(reauth, policy)| ReauthView {
@@ -94,7 +95,7 @@ impl View<'_> {
             token: self.token(id)?,
             summary: None,
             source: entry.source().as_ref().map(token_source::describe),
-            retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
+            retry_room_ms: retry_room.map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,
             events: log.history().for_token(entry.name(), EVENTS).into_iter().map(event).collect(),

@@ -2,7 +2,7 @@
 
 use super::Tokens;
 use crate::clock;
-use crate::lifecycle::{Slot, SourceChange, Validity};
+use crate::lifecycle::{Slot, SourceChange, State, Validity};
 use crate::scheduler::TokenId;
 use crate::secret::TokenValue;
 
@@ -31,6 +31,19 @@ impl Tokens {
             || token.has_candidate() && is_from_source()
             || entry.has_restored_value()
             || self.awaits_restore(id)
+    }
+
+    /// The current value of a token, if it comes from its source and was not checked yet. Where a
+    /// check would spend a refresh token, there is none.
+    pub(crate) fn unchecked_source_value(&self, id: TokenId) -> Option<TokenValue> {
+        let (token, entry) = (self.scheduler.token(id)?, self.registry.token(id)?);
+        let rotates = self.scheduler.spec(id)?.policy.rotates;
+        let value = entry.value(token.active_slot())?;
+        let is_it = token.validity() == Validity::Unknown
+            && !rotates
+            && token.state() != State::Paused
+            && entry.in_source() == Some(value);
+        is_it.then(|| value.to_value())
     }
 
     /// The candidate of a token.

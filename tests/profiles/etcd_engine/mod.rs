@@ -1,6 +1,6 @@
 //! The engine on a real etcd: each assumption that the simulation of replicas makes.
 
-mod node;
+pub(crate) mod node;
 
 use std::sync::Arc;
 use std::time::Duration;

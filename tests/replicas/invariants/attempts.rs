@@ -1,6 +1,6 @@
 //! I6: attempts stay within `max_attempts` over all replicas.
 //!
-//! Checked when the API refuses a login:
+//! Checked when the API refuses a login, and the response is not lost:
 //! - within any span as long as a window, at most two windows' attempts are refused, because a
 //!   window may end in it;
 //! - within the window that begins with a login before which there was none for as long as a window,

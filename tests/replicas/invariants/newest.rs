@@ -3,10 +3,11 @@
 //! Checked when the API begins a spending:
 //! - its replica has taken a claim for it, in this incarnation, and the value that etcd had at that
 //!   instant is the one that the replica holds as current, or is dead. A rotation may also be for a
-//!   newer value, or for one that an operator has put on this host, which is verified so;
+//!   newer one, which is verified so;
 //! - a login: the value that the replica holds is dead, or is due for an early login.
 //!
-//! Exceptions: a value that came after the claim was taken; a restored etcd.
+//! Exceptions: a value that came after the claim was taken; a replica whose current value was put
+//! there by an operator, who may replace what lives; a restored etcd.
 
 use tokenkeep::cluster::replica::{Claim, Key, Record};
 
@@ -81,7 +82,7 @@ impl World {
             return Err(self.violation(Invariant::SpentForTheNewest, what));
         };
         let is_given = |current: SessionId| self.watch.logins.is_given(current);
-        let is_own = !is_login && (current > *newest || current.is_some_and(is_given));
+        let is_own = !is_login && current > *newest || current.is_some_and(is_given);
         if let Some(newest) = *newest
             && Some(newest) != current
             && !is_own

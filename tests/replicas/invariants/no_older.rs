@@ -4,7 +4,8 @@
 //! later login or rotation than the one before.
 //!
 //! Exceptions: the newer value is dead by now (a replica that held the older one has found that
-//! out); a restored etcd.
+//! out); the older one was put on a host by an operator, and the host has noticed it late; a restored
+//! etcd.
 
 use tokenkeep::cluster::replica::Record;
 
@@ -32,6 +33,7 @@ impl World {
         let is_felt = self.watch.restores.is_felt(self.now);
         if let Some(before) = before.filter(|before| *before > value.session)
             && self.api.is_alive(before, self.now)
+            && !self.watch.logins.is_given(value.session)
             && !is_felt
         {
             let what = format!("value {} of token {token} replaces {before}", value.session);

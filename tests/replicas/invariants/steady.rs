@@ -2,8 +2,8 @@
 //! time, whatever the number of tokens.
 //!
 //! Checked while nothing has gone wrong for a while, for spans of twenty beats: a replica sends at
-//! most 22 beats, and besides them at most eight operations for each spending and each new value of
-//! the world in that span. Also (in `glue.rs`): one turn of a daemon has at most 400 outputs, and
+//! most 22 beats and two other operations, and at most eight more for each spending and each new value
+//! of the world in that span. Also (in `glue.rs`): one turn of a daemon has at most 400 outputs, and
 //! ends after 50 rounds.
 
 use crate::chance::Ms;
@@ -80,7 +80,7 @@ impl World {
         for host in 0..self.hosts.len() {
             let (sent, others) = (self.watch.calm.beats[host], self.watch.calm.others[host]);
             // The clock of a host may be faster.
-            if sent > beats * 11 / 10 + 2 || others > permitted {
+            if sent > beats * 11 / 10 + permitted || others > permitted {
                 let what = format!(
                     "host {host} has sent {sent} beats in the time of {beats}, and {others} other \
                      operations, {permitted} permitted"

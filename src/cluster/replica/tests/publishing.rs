@@ -135,6 +135,22 @@ fn a_value_verified_while_an_older_one_is_under_way_follows_it() {
 }
 
 #[test]
+fn a_value_waits_for_the_end_of_an_own_spending_without_being_woken() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    a.request(1, "t", &mut etcd);
+    a.slow = true;
+    a.spent(1, None, &mut etcd);
+    publish(&mut a, "t", "V1", &mut etcd);
+    assert!(a.replica.next_wake().is_some_and(|wake| wake > a.now));
+    a.slow = false;
+    let (id, transaction) = a.unsent.remove(0);
+    a.commit(id, &transaction, &mut etcd);
+    a.settle(&mut etcd);
+    assert_eq!(a.values(), ["published s/t"]);
+}
+
+#[test]
 fn thousands_of_values_are_published_32_at_once() {
     let mut etcd = Etcd::new();
     let mut a = Peer::joined("a", &mut etcd);

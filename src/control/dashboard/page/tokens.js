@@ -9,7 +9,7 @@ function lifeOf(row) {
     return left < 0 && row.state === "unverified" ? [`${assumed}expiry passed`, `at ${at}`]
       : [duration(Math.max(0, left)), `${assumed}until ${at}`];
   }
-  if (row.state === "elsewhere") return ["not checked here", ""];
+  if (row.state === "elsewhere") return ["not known", ""];
   if (row.state === "missing") return ["no value", ""];
   if (row.dead !== null) return [`for ${rough(wall(now()) - row.dead)}`, `since ${clock(row.dead)}`];
   return row.state === "expired" || row.state === "rejected" ? ["no life left", ""] : ["not known yet", ""];
