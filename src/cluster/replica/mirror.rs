@@ -13,7 +13,7 @@ use super::types::{
 use crate::time::Moment;
 
 /// Assumed limit of a claim that cannot be read.
-const UNREADABLE_CLAIM_LIMIT: Duration = Duration::from_mins(10);
+const UNREADABLE_CLAIM_LIMIT: Duration = Duration::from_secs(600);
 
 /// What this replica has seen of etcd.
 #[derive(Debug, Default)]

@@ -92,7 +92,6 @@ pub(crate) struct Start {
 
 /// The replica.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Cluster {
     settings: settings::Cluster,
     replica: Replica,
