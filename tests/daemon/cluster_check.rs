@@ -33,8 +33,8 @@ reauth = "relogin"
 /// A replica with 2,000 tokens and these keys.
 fn replica(key: &str, old_key: &str) -> Stage {
     let stage = Stage::new(CLUSTER);
-    let many: String =
-        (0..2_000).map(|n| format!("{{\"name\":\"t{n}\",\"token\":\"v{n}\"}}\n")).collect();
+    let line = |n| format!("{{\"name\":\"t{n}\",\"token\":\"v{n}\"}}\n");
+    let many = (0..2_000).map(line).collect::<Vec<_>>().concat();
     for (name, content) in [("key", key), ("old-key", old_key), ("many", &many)] {
         fs::write(stage.path(name), content).expect("written");
         fs::set_permissions(stage.path(name), Permissions::from_mode(0o600)).expect("permitted");
