@@ -335,6 +335,30 @@ impl Replica {
         self.send_publications(now);
     }
 
+    /// The attempts of a token that count, as far as this replica has seen.
+    pub fn counted(&self, token: TokenHash) -> u32 {
+        self.mirror.counted(token)
+    }
+
+    /// Lowers the attempts in etcd: the value of one has lived long enough, so it does not count any
+    /// more. Not repeated without a response, and left to the end of a spending that is under way.
+    pub fn refund(&mut self, token: &TokenKey, count: Count) {
+        let hash = token.hash();
+        let purpose = Purpose::Refund(hash);
+        if !self.is_joined() || self.claims.is_spending(hash) || self.operations.has(&purpose) {
+            return;
+        }
+        let [claim, key] = [Key::Claim(token.clone()), Key::Count(token.clone())];
+        let transaction = Transaction {
+            expected: vec![(key.clone(), self.mirror.revision(&key)), (claim, 0)],
+            puts: vec![(key.clone(), Record::Count(count))],
+            reads: vec![key],
+            ..Transaction::default()
+        };
+        let floor = self.floor();
+        self.operations.start(purpose, transaction, floor, &mut self.outputs);
+    }
+
     /// An operator pauses a token for all replicas, or resumes it. Ends in [`Output::Answered`].
     pub fn set_paused(&mut self, token: TokenKey, paused: bool, _now: Moment) -> OperationId {
         let transaction = self.pause(&token, paused);

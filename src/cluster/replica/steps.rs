@@ -346,7 +346,7 @@ impl Replica {
                 let mut parts = Parts { settings, mirror, operations, out: outputs, floor, now };
                 publications.published(hash, done, &mut parts);
             }
-            Purpose::Release(_) => {}
+            Purpose::Release(_) | Purpose::Refund(_) => {}
             Purpose::Pause(token, paused) => {
                 if result.succeeded || self.mirror.is_paused(token.hash()) == paused {
                     self.outputs.push(Output::Answered(id, Ok(())));
@@ -369,6 +369,8 @@ impl Replica {
         match operation.purpose {
             Purpose::CreateMeta => self.membership.read_again(now),
             Purpose::Leave => self.left(),
+            // The next check tries it again.
+            Purpose::Refund(_) => {}
             Purpose::Take(hash) if self.claims.shows_own(hash, &self.mirror) => {
                 let (claims, mut parts) = self.claims_with_parts(now);
                 claims.taken(hash, &operation.transaction, false, &mut parts);
@@ -395,6 +397,7 @@ impl Replica {
             Purpose::Pause(..) | Purpose::Rekey => {
                 self.outputs.push(Output::Answered(id, Err(why.clone())));
             }
+            Purpose::Refund(_) => {}
             Purpose::End(_) | Purpose::Publish(_) | Purpose::Release(_) => {
                 let at = now + self.membership.interval();
                 self.operations.retry(id, operation, at);

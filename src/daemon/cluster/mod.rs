@@ -22,6 +22,7 @@ mod setup;
 mod spendings;
 mod values;
 
+use std::collections::HashSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +102,8 @@ pub(crate) struct Cluster {
     values: Values,
     asking: Asking,
     answers: Answers,
+    /// Tokens with attempts in etcd.
+    counted: HashSet<TokenId>,
     /// Work beside the loop.
     work: JoinSet<ClusterEvent>,
     rekey: Option<Rekey>,
@@ -151,6 +154,7 @@ impl Cluster {
             values: Values::new(values),
             asking: Asking::new(now),
             answers: Answers::default(),
+            counted: HashSet::new(),
             work: JoinSet::new(),
             rekey: None,
             endpoints,
@@ -271,7 +275,7 @@ impl Cluster {
             Output::NewValue { token, revision, value } => {
                 self.on_new_value(token, revision, value, tokens, tasks);
             }
-            Output::Counted(key, count) => commands::on_counted(&key, count, tokens),
+            Output::Counted(key, count) => self.on_counted(&key, count, tokens),
             Output::Paused(key, is_paused) => self.on_paused(key, is_paused, now, tokens),
             Output::Seen(at) => {
                 self.seen = Some(at);
@@ -344,6 +348,9 @@ impl Cluster {
             tokens.note_listing(id);
         }
         self.publish_if_due(id, notice, now, tokens);
+        if let Notice::Checked { .. } = notice {
+            self.refund_if_due(id, tokens);
+        }
         if let Notice::Checked { remaining_ms, .. } = notice {
             let least = self.settings.failover * 4;
             if Duration::from_millis(*remaining_ms) < least

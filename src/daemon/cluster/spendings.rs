@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use super::values::NewValue;
 use super::{Cluster, Start, put_off};
+use crate::clock;
 use crate::cluster::replica::{Count, SpendId, SpendRequest, Spent, TokenHash, TokenKey};
 use crate::daemon::state::wall_ms;
 use crate::daemon::tasks::RefreshState;
 use crate::daemon::tokens::{TokenEntry, Tokens};
-use crate::lifecycle::{Action, Method, Notice};
+use crate::lifecycle::{Action, Method, Notice, ReauthAttempts};
 use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
 use crate::time::Moment;
@@ -230,6 +231,7 @@ impl Cluster {
         let value = self.value_to_store(key, id, obtained, refresh, tokens);
         let is_counted = matches!(spending.action, Action::Reauth { .. });
         let count = id.filter(|_| is_counted).and_then(|id| count_of(id, tokens));
+        self.counted.extend(id.filter(|_| count.is_some()));
         self.ended(&spending, Spent { value, count });
     }
 }
@@ -249,8 +251,9 @@ fn limits(ticket: Ticket, action: &Action, tokens: &Tokens) -> Limits {
 }
 
 /// The login attempts of a token, for the other replicas.
-fn count_of(id: TokenId, tokens: &Tokens) -> Option<Count> {
-    let attempts = tokens.scheduler.token(id)?.attempts()?;
+pub(super) fn count_of(id: TokenId, tokens: &Tokens) -> Option<Count> {
+    let none = || ReauthAttempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
+    let attempts = tokens.scheduler.token(id)?.attempts().unwrap_or_else(none);
     Some(Count {
         window_end_ms: wall_ms(attempts.window_end),
         counted: attempts.counted,

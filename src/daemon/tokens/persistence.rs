@@ -179,11 +179,13 @@ impl Tokens {
         let Some(entry) = self.registry.token(id) else { return };
         let reauth = entry.config().reauth.as_ref();
         let Some(window) = reauth.map(|reauth| reauth.policy.window) else { return };
-        if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
+        let now = clock::now();
+        let window_end = window_end(count, window, now, clock::wall_clock());
+        if let Some(window_end) = window_end.or_else(|| (count.count == 0).then_some(now)) {
             let Counter { count: counted, in_a_row, .. } = *count;
             self.registry.set_counted(id, counted);
             let attempts = ReauthAttempts { window_end, counted, in_a_row };
-            self.scheduler.restore_reauth_attempts(id, attempts, clock::now());
+            self.scheduler.restore_reauth_attempts(id, attempts, now);
         }
     }
 

@@ -46,6 +46,23 @@ fn a_claim_counts_the_attempt_in_the_same_transaction() {
 }
 
 #[test]
+fn an_attempt_that_does_not_count_any_more_is_taken_from_all_replicas() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    let mut b = Peer::joined("b", &mut etcd);
+    a.request(1, "t", &mut etcd);
+    a.replica.refund(&key("t"), count(0));
+    a.settle(&mut etcd);
+    assert_eq!(a.replica.counted(key("t").hash()), 1, "the end of the spending writes it");
+    a.spent(1, Some("V1"), &mut etcd);
+    a.replica.refund(&key("t"), count(0));
+    a.settle(&mut etcd);
+    b.settle(&mut etcd);
+    assert!(b.reports.contains(&Output::Counted(key("t"), count(0))), "{:?}", b.reports);
+    assert_eq!([&a, &b].map(|peer| peer.replica.counted(key("t").hash())), [0, 0]);
+}
+
+#[test]
 fn a_claim_is_not_taken_if_attempts_were_counted_meanwhile() {
     let mut etcd = Etcd::new();
     let mut a = Peer::joined("a", &mut etcd);
