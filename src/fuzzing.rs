@@ -14,6 +14,8 @@ pub use crate::api::properties::envelope as api_envelope;
 pub use crate::api::properties::redaction;
 /// The headers of a response, one on each line.
 pub use crate::api::properties::retry_after;
+/// A kind of request to etcd or a status, and the body of the response.
+pub use crate::cluster::etcd::properties::etcd_response;
 /// A request on the control socket: its first line, its headers, its body.
 pub use crate::control::properties::control;
 /// An inventory of JSON lines.
@@ -76,6 +78,11 @@ mod tests {
     #[test]
     fn control_requests_of_the_seeds_do_what_their_paths_say() {
         run("control", control);
+    }
+
+    #[test]
+    fn responses_of_etcd_of_the_seeds_are_read_as_they_must_be() {
+        run("etcd_response", etcd_response);
     }
 
     #[test]

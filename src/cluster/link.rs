@@ -28,6 +28,9 @@ pub type ReadResult = Result<(StoreRevision, Vec<Entry>), StoreError>;
 /// The state of the store, and whether this replica has its lease and its key.
 pub type BeatResult = Result<(StoreRevision, bool), StoreError>;
 
+/// Keys that have changed, and the state of the store of which the last change is part.
+pub type Changes = (StoreRevision, Vec<Entry>);
+
 /// A store with revisions, transactions, leases and watches, such as etcd. All keys are below one
 /// prefix, which the engine knows.
 ///
@@ -55,7 +58,7 @@ pub trait Engine: Send + Sync + 'static {
     fn watch(
         &self,
         after: StoreRevision,
-        changes: mpsc::Sender<(StoreRevision, Vec<Entry>)>,
+        changes: mpsc::Sender<Changes>,
     ) -> impl Future<Output = Arc<str>> + Send;
 
     /// Asks each endpoint for its state.
@@ -197,6 +200,10 @@ async fn run_beats<E: Engine>(
     events: mpsc::Sender<Numbered>,
 ) {
     while let Some(put) = waiting.recv().await {
+        let put = put.map(|(member, expected)| {
+            let wall_ms = clock::wall_clock().as_millisecond();
+            (Arc::new(Member { wall_ms, ..Member::clone(&member) }), expected)
+        });
         let sent = clock::now();
         let result = engine.beat(put).await;
         let _ = events.send((None, LinkEvent::BeatFinished { sent, result })).await;

@@ -107,6 +107,9 @@ impl Daemon {
             }
             self.begin_turn();
             self.report_ready();
+            if self.cluster.as_ref().is_some_and(|cluster| cluster.name_taken().is_some()) {
+                break;
+            }
         }
         let name_taken = self.cluster.as_ref().and_then(|cluster| cluster.name_taken());
         Box::pin(self.shut_down(timer)).await;
@@ -241,8 +244,8 @@ impl Daemon {
 
     /// Does what the replica wants done, and starts the spendings that it grants.
     fn turn_cluster(&mut self, now: Moment) {
-        let Self { cluster: Some(cluster), tokens, tasks, metrics, .. } = self else { return };
-        for Start { spending, begin_by } in cluster.turn(now, tokens, tasks, metrics) {
+        let Self { cluster: Some(cluster), tokens, tasks, .. } = self else { return };
+        for Start { spending, begin_by } in cluster.turn(now, tokens, tasks) {
             let Spending { ticket, action, notice, .. } = spending;
             if self.tokens.scheduler.expects(ticket) {
                 if let Some(notice) = notice {
@@ -564,7 +567,7 @@ impl Daemon {
         self.tokens.scheduler.stop_admitting();
         self.tasks.abort_all().await;
         if let Some(cluster) = self.cluster.take() {
-            cluster.leave(&mut self.tokens, &mut self.tasks, &self.metrics).await;
+            cluster.leave(&mut self.tokens, &mut self.tasks).await;
         }
         self.notifier.stop(clock::now(), &self.metrics, &mut self.tokens.log).await;
         shutdown::close_store(&mut self.tokens).await;

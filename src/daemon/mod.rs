@@ -163,11 +163,11 @@ impl Daemon {
         }
         config.warn_of_descriptor_limit(log);
         let settings = Arc::clone(&config.settings);
-        let mut restore = Restore::new(store, &settings.state_dir, log);
+        let restore = Restore::new(store, &settings.state_dir, log);
         config.warn(&certificate_warnings(&clients), log);
         if let (Some(cluster), Some(opened)) = (settings.cluster.clone(), opened) {
-            let seen = restore.cluster_seen(log);
-            let cluster = Cluster::new(cluster, opened, seen, &mut daemon.tokens);
+            let recalled = restore.cluster(log);
+            let cluster = Cluster::new(cluster, opened, recalled, &mut daemon.tokens);
             daemon.cluster = Some(Box::new(cluster));
         }
         daemon.apply_first(&settings, clients, restore);

@@ -27,8 +27,10 @@ impl Scheduler {
     ) {
         let Permit::Server { server: id, probe: is_probe } = ticket.permit else { return };
         let draw = self.random_fraction();
-        // The id of a removed token may belong to another one by now.
-        let asked = self.table.spec(ticket.token.0).filter(|_| self.expects(ticket));
+        // The id of a removed token may belong to another one by now. A server must not count as down
+        // because of a token that only another replica asks about.
+        let counts = self.expects(ticket) && self.table.is_asked(ticket.token.0);
+        let asked = self.table.spec(ticket.token.0).filter(|_| counts);
         let schedule = asked.map(|spec| spec.policy.schedule);
         self.servers[id.index()].gate.on_request_finished();
         if self.servers[id.index()].is_removed {

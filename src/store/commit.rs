@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Error, params};
 
-use super::cluster_seen::ClusterSeen;
+use super::cluster::ClusterBatch;
 use super::database::{Database, LifeLog};
 use super::model::{ClockReading, CompanionRow, Counter, CounterKey, StoredValue, WriteContext};
 use super::rows::{KIND_REAUTH, KIND_TOKEN, header_mac, renewal_method_mac, value_mac};
@@ -57,8 +57,7 @@ pub(super) struct WriteBatch {
     /// For each server its URL, and whether the renewing call renews. `None`: the server is no
     /// longer configured.
     pub(super) renewal_methods: BTreeMap<Box<str>, Option<(String, bool)>>,
-    /// The newest state of etcd.
-    pub(super) cluster_seen: Option<ClusterSeen>,
+    pub(super) cluster: ClusterBatch,
     /// A stored value or refresh token is deleted or replaced.
     pub(super) erases: bool,
 }
@@ -99,7 +98,7 @@ impl WriteBatch {
             && self.companions.is_empty()
             && self.counts.is_empty()
             && self.renewal_methods.is_empty()
-            && self.cluster_seen.is_none()
+            && self.cluster.is_empty()
     }
 
     /// Returns unwritten changes to the batch. Newer changes have priority.
@@ -114,7 +113,7 @@ impl WriteBatch {
         put_under(&mut self.companions, unwritten.companions);
         put_under(&mut self.counts, unwritten.counts);
         put_under(&mut self.renewal_methods, unwritten.renewal_methods);
-        self.cluster_seen = self.cluster_seen.or(unwritten.cluster_seen);
+        self.cluster.put_under(unwritten.cluster);
     }
 }
 
@@ -200,7 +199,7 @@ impl Database {
             };
         }
         self.insert_companions(batch)?;
-        self.insert_cluster_seen(batch)?;
+        self.insert_cluster(batch)?;
         let mut put = prepare("REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)")?;
         let mut remove = prepare("DELETE FROM attempt WHERE kind = ? AND name = ?")?;
         for (counted, Counter { window_end_ms, count, in_a_row }) in &batch.counts {

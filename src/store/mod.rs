@@ -15,14 +15,14 @@
 //! recovery  open         a damaged database; lock and directory
 //! commit                 one transaction
 //! companion              refresh tokens
-//! cluster_seen           the newest state of etcd
+//! cluster                what a replica knew of its cluster
 //! rows                   conversion between rows and model
 //! database  compaction
 //! encoding  model  mac
 //! ```
 
 mod aside;
-mod cluster_seen;
+mod cluster;
 mod commit;
 mod compaction;
 mod companion;
@@ -43,7 +43,7 @@ mod writer_thread;
 #[cfg(test)]
 mod tests;
 
-pub use cluster_seen::ClusterSeen;
+pub use cluster::ClusterSeen;
 pub use companion::CompanionWriter;
 pub use encoding::{LifeBatch, StoredLife};
 pub use model::{Counter, CounterKey, StoredCompanion, StoredValue};

@@ -42,7 +42,7 @@ pub struct Writer {
     /// Closed when the thread has ended.
     closed: oneshot::Receiver<()>,
     path: PathBuf,
-    salt: Salt,
+    pub(super) salt: Salt,
     boot: i64,
     compaction: Compaction,
     /// Tokens with a stored value.

@@ -119,7 +119,7 @@ impl WriteQueue {
 
 /// The next task of the thread.
 enum Job {
-    Write(WriteBatch, Vec<Sender>),
+    Write(Box<WriteBatch>, Vec<Sender>),
     LoadLives(i64),
     Maintain,
 }
@@ -148,7 +148,7 @@ impl WriterThread {
     pub(super) fn run(mut self) {
         while let Some(job) = self.next() {
             let (batch, receipts) = match job {
-                Job::Write(batch, receipts) => (batch, receipts),
+                Job::Write(batch, receipts) => (*batch, receipts),
                 Job::LoadLives(before) => {
                     self.load_lives(before);
                     continue;
@@ -191,7 +191,7 @@ impl WriterThread {
             if wait == Some(Duration::ZERO) {
                 pending.due = None;
                 let receipts = mem::take(&mut pending.receipts);
-                return Some(Job::Write(mem::take(&mut pending.batch), receipts));
+                return Some(Job::Write(Box::new(mem::take(&mut pending.batch)), receipts));
             }
             if let Some(before) = pending.load_before.take() {
                 return Some(Job::LoadLives(before));

@@ -10,8 +10,8 @@ const INSIDE: &str = "TOKENKEEP_CHAOS_INSIDE";
 /// One scenario, its waiting included. The longest takes two minutes on an idle machine.
 const SCENARIO_SECONDS: &str = "240";
 
-/// The beginning of each line with figures.
-const FIGURES: &str = "chaos: ";
+/// The beginning of each line with figures: the suite.
+const FIGURES: &str = concat!(env!("CARGO_CRATE_NAME"), ": ");
 
 /// Runs a scenario in namespaces of its own. `scenario` is a closure in the test function: the
 /// compiler's name for the closure contains the test's name, by which the test binary starts

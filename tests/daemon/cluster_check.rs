@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Stage};
+use crate::support::{PATIENCE, Stage, free_port};
 
 /// Keys in Base64: 32 bytes each.
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -102,7 +102,7 @@ async fn key_that_is_missing_or_readable_by_all_is_a_warning() {
     let stage = replica(KEY, OTHER_KEY);
     fs::remove_file(stage.path("old-key")).expect("removed");
     fs::set_permissions(stage.path("key"), Permissions::from_mode(0o644)).expect("permitted");
-    let (status, out, err) = run(&stage, &["check-config"]).await;
+    let (status, _, err) = run(&stage, &["check-config"]).await;
     assert_eq!(status, 0, "{err}");
     for wanted in ["`cluster.old_key`, ", "there is no such file", "`cluster.key`, ", "chmod 600"] {
         assert!(err.contains(wanted), "{wanted}\n{err}");
@@ -127,4 +127,22 @@ async fn assumed_life_without_room_for_a_take_over_is_a_warning() {
     let wanted = "`server.sarus.rate_limit` = 50 has no room for a take-over: 2000 tokens with an \
                   assumed life of 2 min need 52 requests a second with 2 replicas, 44 with 3 or more";
     assert!(err.contains(wanted), "{err}");
+}
+
+#[tokio::test]
+async fn doctor_reports_each_endpoint_that_does_not_respond() {
+    let ports = [free_port(), free_port()];
+    let stage = replica(KEY, OTHER_KEY);
+    let path = stage.path("tokenkeep.toml");
+    let text = fs::read_to_string(&path).expect("readable");
+    let endpoints = ports.map(|port| format!("\"http://127.0.0.1:{port}\"")).join(", ");
+    fs::write(&path, text.replace("\"https://10.0.0.1:2379\"", &endpoints)).expect("written");
+    let (status, out, _) = run(&stage, &["doctor"]).await;
+    assert_eq!(status, 2, "{out}");
+    for port in ports {
+        let wanted = format!("error: [cluster] etcd at 127.0.0.1:{port} cannot be used: ");
+        assert!(out.contains(&wanted), "{wanted}\n{out}");
+    }
+    let (_, out, _) = run(&stage, &["doctor", "--offline"]).await;
+    assert!(!out.contains("etcd at"), "{out}");
 }

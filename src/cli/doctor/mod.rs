@@ -82,7 +82,12 @@ pub(super) fn run(
     if let Some(values) = check_locally(&loaded, is_shipped_unit, &diagnosis)? {
         let runtime = runtime()?;
         let settings = &loaded.settings;
-        runtime.block_on(servers::check(settings, &values, doctor.offline, &diagnosis));
+        runtime.block_on(async {
+            servers::check(settings, &values, doctor.offline, &diagnosis).await;
+            if let Some(cluster) = settings.cluster.as_ref().filter(|_| !doctor.offline) {
+                cluster::check(cluster, &diagnosis).await;
+            }
+        });
         // A name lookup that hangs must not delay the end.
         runtime.shutdown_background();
     }

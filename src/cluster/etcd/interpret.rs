@@ -4,10 +4,14 @@
 //! etcd's words only its own fixed messages are quoted, because other text might repeat a request.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::cluster::record;
@@ -110,7 +114,7 @@ pub(super) fn token(body: &[u8]) -> Result<String, Failure> {
 /// The result of a transaction.
 pub(super) fn executed(body: &[u8], context: Context<'_>) -> Result<Executed, Failure> {
     let txn: TxnJson<'_> = parse(body)?;
-    let at = revision(&txn.header)?;
+    let at = revision(txn.header.as_ref())?;
     let ranges = txn.responses.into_iter().filter_map(|response| response.range);
     let found = ranges.flat_map(|range| range.kvs).map(|kv| found(&kv, context));
     let found = found.filter_map(Result::transpose).collect::<Result<_, _>>()?;
@@ -120,7 +124,7 @@ pub(super) fn executed(body: &[u8], context: Context<'_>) -> Result<Executed, Fa
 /// Some of the keys.
 pub(super) fn page(body: &[u8], context: Context<'_>) -> Result<Page, Failure> {
     let range: RangeJson<'_> = parse(body)?;
-    let at = revision(&range.header)?;
+    let at = revision(range.header.as_ref())?;
     let last = match range.kvs.last() {
         Some(kv) if range.more => Some(STANDARD.decode(&*kv.key).map_err(|_| malformed())?),
         // Without a key there is no next page.
@@ -143,17 +147,19 @@ pub(super) fn watch_line(line: &[u8], context: Context<'_>) -> Result<WatchLine,
         let message = reason.rsplit_once("desc = ").map_or(reason, |(_, message)| message);
         return Err(failure(None, message, context));
     }
-    let at = revision(&watch.header)?;
+    let at = revision(watch.header.as_ref())?;
     if watch.created {
         return Ok(WatchLine::Created(at));
     }
+    if watch.events.is_empty() {
+        return Ok(WatchLine::Progress(at));
+    }
     // The state of etcd in the header may be later than the changes that were sent.
-    let Some(last) = watch.events.last() else { return Ok(WatchLine::Progress(at)) };
-    let kv = last.kv.as_ref().ok_or_else(malformed)?;
-    let last = StoreRevision { revision: unsigned(&kv.mod_revision)?, ..at };
+    let mut last = 0;
     let changed = watch.events.iter().map(|event| {
         let kv = event.kv.as_ref().ok_or_else(malformed)?;
         let is_deleted = event.kind == "DELETE";
+        last = last.max(unsigned(kv.mod_revision)?);
         Ok(found(kv, context)?.map(|Found { mut entry, .. }| {
             if is_deleted {
                 entry.record = None;
@@ -162,13 +168,13 @@ pub(super) fn watch_line(line: &[u8], context: Context<'_>) -> Result<WatchLine,
         }))
     });
     let entries = changed.filter_map(Result::transpose).collect::<Result<_, Failure>>()?;
-    Ok(WatchLine::Changed(last, entries))
+    Ok(WatchLine::Changed(StoreRevision { revision: last, ..at }, entries))
 }
 
 /// The state of an endpoint.
 pub(super) fn status(body: &[u8]) -> Result<Status, Failure> {
     let status: StatusJson<'_> = parse(body)?;
-    let at = revision(&status.header)?;
+    let at = revision(status.header.as_ref())?;
     if status.leader.0 == 0 {
         return Err(Failure::Unavailable("it has no leader: the quorum is lost".to_owned()));
     }
@@ -183,7 +189,7 @@ pub(super) fn status(body: &[u8]) -> Result<Status, Failure> {
 /// Why a response with this HTTP status is no answer.
 pub(super) fn error(status: u16, body: &[u8], context: Context<'_>) -> Failure {
     match serde_json::from_slice::<ErrorJson<'_>>(body) {
-        Ok(error) if error.code.is_some() => failure(error.code, error.text(), context),
+        Ok(error) if error.code.is_some() => failure(error.code, &error.message, context),
         _ if status == 404 => Failure::Refused(
             "`etcd` of [cluster] names a server without etcd's JSON gateway (status 404): write \
              the client URLs of etcd 3.4 or later, and start etcd without \
@@ -283,7 +289,7 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
 fn streamed<'a, T: Deserialize<'a>>(line: &'a [u8], context: Context<'_>) -> Result<T, Failure> {
     match parse::<StreamJson<'a, T>>(line)? {
         StreamJson { result: Some(result), .. } => Ok(result),
-        StreamJson { error: Some(error), .. } => Err(failure(error.code, error.text(), context)),
+        StreamJson { error: Some(error), .. } => Err(failure(error.code, &error.message, context)),
         StreamJson { .. } => Err(malformed()),
     }
 }
@@ -296,75 +302,67 @@ fn found(kv: &KvJson<'_>, context: Context<'_>) -> Result<Option<Found>, Failure
         return Ok(None);
     };
     let content = STANDARD.decode(&*kv.value).map_err(|_| malformed())?;
-    let revision = unsigned(&kv.mod_revision)?;
+    let revision = unsigned(kv.mod_revision)?;
     let record = Some(record::decode(&key, &content));
     Ok(Some(Found { entry: Entry { key, record, revision }, lease: kv.lease.0 }))
 }
 
-fn revision(header: &Option<HeaderJson>) -> Result<StoreRevision, Failure> {
-    let header = header.as_ref().filter(|header| header.cluster_id.0 != 0).ok_or_else(malformed)?;
-    let revision = unsigned(&header.revision)?;
+fn revision(header: Option<&HeaderJson>) -> Result<StoreRevision, Failure> {
+    let header = header.filter(|header| header.cluster_id.0 != 0).ok_or_else(malformed)?;
+    let revision = unsigned(header.revision)?;
     Ok(StoreRevision { cluster: header.cluster_id.0, revision })
 }
 
-fn unsigned(number: &Int) -> Result<u64, Failure> {
+fn unsigned(number: Int<i64>) -> Result<u64, Failure> {
     u64::try_from(number.0).map_err(|_| malformed())
 }
 
 /// A number that JSON has as a string, or as a number.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number<'a, T> {
-    Plain(T),
-    #[serde(borrow)]
-    Text(Cow<'a, str>),
-}
+#[derive(Default, Clone, Copy)]
+struct Int<T>(T);
 
-fn number<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + std::str::FromStr,
-{
-    match Number::<T>::deserialize(deserializer)? {
-        Number::Plain(number) => Ok(number),
-        Number::Text(text) => {
-            text.parse().map_err(|_| serde::de::Error::custom("not a number in range"))
-        }
+impl<'de, T: FromStr + TryFrom<u64> + TryFrom<i64>> Deserialize<'de> for Int<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(IntVisitor(PhantomData)).map(Self)
     }
 }
 
-#[derive(Default, Clone, Copy)]
-struct Int(i64);
+struct IntVisitor<T>(PhantomData<T>);
 
-impl<'de> Deserialize<'de> for Int {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        number(deserializer).map(Self)
+impl<T: FromStr + TryFrom<u64> + TryFrom<i64>> Visitor<'_> for IntVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number of 64 bits")
     }
-}
 
-#[derive(Default, Clone, Copy)]
-struct Unsigned(u64);
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        T::try_from(number).map_err(|_| E::custom("out of range"))
+    }
 
-impl<'de> Deserialize<'de> for Unsigned {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        number(deserializer).map(Self)
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        T::try_from(number).map_err(|_| E::custom("out of range"))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(|_| E::custom("not a whole number in range"))
     }
 }
 
 #[derive(Deserialize)]
 struct HeaderJson {
     #[serde(default)]
-    cluster_id: Unsigned,
+    cluster_id: Int<u64>,
     #[serde(default)]
-    revision: Int,
+    revision: Int<i64>,
 }
 
 #[derive(Deserialize)]
 struct LeaseJson {
     #[serde(rename = "ID", default)]
-    id: Int,
+    id: Int<i64>,
     #[serde(rename = "TTL", default)]
-    ttl: Int,
+    ttl: Int<i64>,
 }
 
 #[derive(Deserialize)]
@@ -378,11 +376,11 @@ struct KvJson<'a> {
     #[serde(borrow, default)]
     key: Cow<'a, str>,
     #[serde(default)]
-    mod_revision: Int,
+    mod_revision: Int<i64>,
     #[serde(borrow, default)]
     value: Cow<'a, str>,
     #[serde(default)]
-    lease: Int,
+    lease: Int<i64>,
 }
 
 #[derive(Deserialize)]
@@ -424,7 +422,7 @@ struct WatchJson<'a> {
     #[serde(default)]
     canceled: bool,
     #[serde(default)]
-    compact_revision: Int,
+    compact_revision: Int<i64>,
     #[serde(borrow, default)]
     cancel_reason: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -448,19 +446,13 @@ struct ErrorJson<'a> {
     message: Cow<'a, str>,
 }
 
-impl ErrorJson<'_> {
-    fn text(&self) -> &str {
-        &self.message
-    }
-}
-
 #[derive(Deserialize)]
 struct StatusJson<'a> {
     header: Option<HeaderJson>,
     #[serde(borrow, default)]
     version: Cow<'a, str>,
     #[serde(default)]
-    leader: Unsigned,
+    leader: Int<u64>,
     #[serde(borrow, default)]
     errors: Vec<Cow<'a, str>>,
 }
@@ -477,3 +469,7 @@ impl From<Failure> for Arc<str> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "interpret_tests.rs"]
+mod tests;

@@ -6,6 +6,8 @@
 
 mod access;
 mod interpret;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod send;
 
 use std::pin::pin;
@@ -23,7 +25,7 @@ use tokio::time::sleep;
 pub use self::access::Access;
 use self::interpret::{Executed, Failure, Found, WatchLine};
 use self::send::{NoAnswer, Repeat, Sender};
-use super::link::{BeatResult, EndpointState, Engine, ReadResult};
+use super::link::{BeatResult, Changes, EndpointState, Engine, ReadResult};
 use super::record;
 use super::replica::{
     Entry, Key, Member, Record, StoreError, StoreRevision, Transaction, TransactionResult,
@@ -132,6 +134,7 @@ impl Etcd {
                 puts: vec![(key.clone(), Record::Member(Arc::clone(&member)))],
                 deletes: Vec::new(),
                 reads: vec![key.clone()],
+                leased: false,
             };
             let Executed { succeeded, at, found } =
                 self.execute(sender, &transaction, Some(lease)).await?;
@@ -214,7 +217,7 @@ impl Etcd {
         &self,
         after: &mut StoreRevision,
         silence: &mut Duration,
-        changes: &mpsc::Sender<(StoreRevision, Vec<Entry>)>,
+        changes: &mpsc::Sender<Changes>,
     ) -> End {
         let sender = self.sender();
         let context = sender.access.context();
@@ -312,10 +315,8 @@ impl Engine for Etcd {
             Some(at) => found.swap_remove(at),
             None => Entry { key, record: None, revision: 0 },
         };
-        let read = match succeeded {
-            true => Vec::new(),
-            false => transaction.reads.into_iter().map(read).collect(),
-        };
+        let reads = if succeeded { Vec::new() } else { transaction.reads };
+        let read = reads.into_iter().map(read).collect();
         Ok(TransactionResult { succeeded, at, read })
     }
 
@@ -330,11 +331,7 @@ impl Engine for Etcd {
         Ok(self.read_pages(&sender).await?)
     }
 
-    async fn watch(
-        &self,
-        mut after: StoreRevision,
-        changes: mpsc::Sender<(StoreRevision, Vec<Entry>)>,
-    ) -> Arc<str> {
+    async fn watch(&self, mut after: StoreRevision, changes: mpsc::Sender<Changes>) -> Arc<str> {
         let mut silence = self.sender().access.failover;
         let mut pause = Duration::ZERO;
         loop {

@@ -157,13 +157,14 @@ impl Sender {
                 Ok(Err(Failure::LogIn)) => {
                     ("it does not accept the token that etcd has issued".to_owned(), false)
                 }
-                Ok(Err(Failure::Unavailable(error))) => (error, true),
+                Err(Attempt::NotSent(error)) => (error, false),
+                Ok(Err(Failure::Unavailable(error))) | Err(Attempt::NoResponse(error)) => {
+                    (error, true)
+                }
                 Ok(Err(failure)) => {
                     self.access.answered(endpoint);
                     return Err(NoAnswer::Failed(failure));
                 }
-                Err(Attempt::NotSent(error)) => (error, false),
-                Err(Attempt::NoResponse(error)) => (error, true),
             };
             self.access.gave_up(endpoint);
             errors.push(format!("{}: {error}", endpoint.label));

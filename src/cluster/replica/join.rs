@@ -203,7 +203,6 @@ impl Membership {
         &mut self,
         mirror: &Mirror,
         settings: &ReplicaSettings,
-        just_read: bool,
         now: Moment,
     ) -> bool {
         if matches!(self.phase, Phase::Leaving | Phase::Left) {
@@ -217,7 +216,7 @@ impl Membership {
             (Some((_, member)), phase) if !is_mine(member) => {
                 self.written = None;
                 match phase {
-                    Phase::Waiting(until) if just_read && until <= now => {
+                    Phase::Waiting(until) if until <= now => {
                         self.phase = Phase::Left;
                         return true;
                     }

@@ -186,7 +186,7 @@ impl Replica {
         self.members_changed(now);
         self.take_changes(changes, now);
         if self.mirror.meta.is_some() {
-            self.join(true, now);
+            self.join(now);
         } else {
             self.create_meta(now);
         }
@@ -228,7 +228,7 @@ impl Replica {
             self.members_changed(now);
         }
         if own_changed {
-            self.join(false, now);
+            self.join(now);
         }
         // The end of an own spending releases the token once its result is known.
         let released = released.into_iter().filter(|hash| !self.claims.is_spending(*hash));
@@ -282,11 +282,11 @@ impl Replica {
     }
 
     /// Continues to join, or to be a member.
-    fn join(&mut self, just_read: bool, now: Moment) {
+    fn join(&mut self, now: Moment) {
         if self.mirror.meta.is_none() || self.membership.is_foreign() {
             return;
         }
-        if self.membership.continue_joining(&self.mirror, &self.settings, just_read, now) {
+        if self.membership.continue_joining(&self.mirror, &self.settings, now) {
             let (claims, mut parts) = self.claims_with_parts(now);
             claims.hold_all(&HeldReason::NotJoined, &mut parts);
             self.outputs.push(Output::NameTaken);
@@ -300,7 +300,7 @@ impl Replica {
             Transaction { puts: vec![(key, Record::Member(member))], ..Transaction::default() };
         let changes = self.mirror.written(&written, revision, now);
         self.take_changes(changes, now);
-        self.join(false, now); // It may have been deleted since.
+        self.join(now); // It may have been deleted since.
     }
 
     /// A transaction has a definite result.
@@ -329,7 +329,7 @@ impl Replica {
         self.take_changes(changes, now);
         let floor = self.floor();
         match purpose {
-            Purpose::CreateMeta if self.mirror.meta.is_some() => self.join(false, now),
+            Purpose::CreateMeta if self.mirror.meta.is_some() => self.join(now),
             Purpose::CreateMeta => self.membership.read_again(now),
             Purpose::Take(hash) => {
                 let (claims, mut parts) = self.claims_with_parts(now);
@@ -431,8 +431,10 @@ impl Replica {
     }
 
     fn left(&mut self) {
-        self.membership.phase = Phase::Left;
-        self.outputs.push(Output::Left);
+        if self.membership.phase != Phase::Left {
+            self.membership.phase = Phase::Left;
+            self.outputs.push(Output::Left);
+        }
     }
 
     /// Reports replicas whose wall clock is wrong, or this one's.

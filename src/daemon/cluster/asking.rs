@@ -26,6 +26,9 @@ pub(super) struct Asking {
     has_listed: bool,
     /// The number of the token that the walk through all tokens continues with.
     walk: Option<u32>,
+    /// Tokens that are asked about here once, whichever replica asks: to verify the value that an
+    /// operator has put into the source.
+    checked_once: HashSet<TokenHash>,
     /// Tokens whose life is shorter than a take-over takes, for which that was reported.
     short_lives: HashSet<TokenHash>,
 }
@@ -36,6 +39,7 @@ impl Asking {
             waits_until: Some(now + FIRST_VIEW_TIMEOUT),
             has_listed: false,
             walk: None,
+            checked_once: HashSet::new(),
             short_lives: HashSet::new(),
         }
     }
@@ -83,7 +87,7 @@ impl Asking {
                     (true, false) => replica.unlist(hash, now),
                     (true, true) | (false, false) => {}
                 }
-                let asked = self.waits_until.is_none() && replica.asks(hash);
+                let asked = self.asks(hash, replica);
                 tokens.scheduler.set_asked(id, asked, now);
                 return Some((id, key));
             }
@@ -101,10 +105,28 @@ impl Asking {
         for key in first..end {
             let Some(id) = tokens.scheduler.id_of(key) else { continue };
             let Some(token) = tokens.cluster_key(id) else { continue };
-            let asked = self.waits_until.is_none() && replica.asks(token.hash());
+            let asked = self.asks(token.hash(), replica);
             tokens.scheduler.set_asked(id, asked, now);
         }
         self.walk = (end < tokens.scheduler.key_limit()).then_some(end);
+    }
+
+    fn asks(&self, token: TokenHash, replica: &Replica) -> bool {
+        self.waits_until.is_none() && (replica.asks(token) || self.checked_once.contains(&token))
+    }
+
+    /// A token is asked about here until [`end_check`](Self::end_check).
+    pub(super) fn check_once(&mut self, token: TokenHash) {
+        self.checked_once.insert(token);
+    }
+
+    pub(super) fn is_checked_once(&self, token: TokenHash) -> bool {
+        self.checked_once.contains(&token)
+    }
+
+    /// Ends that. Returns whether it was so.
+    pub(super) fn end_check(&mut self, token: TokenHash) -> bool {
+        self.checked_once.remove(&token)
     }
 
     /// Whether it was not reported yet that the life of this token is short.

@@ -41,16 +41,14 @@ use self::rekey::Rekey;
 use self::setup::{boot_id, random};
 use self::spendings::{HELD_RETRY, Spendings};
 use self::values::Values;
-use super::metrics::{ClaimResult, Metrics};
 use super::queries::ClusterView;
+use super::restore::RecalledCluster;
 use super::tasks::Tasks;
 use super::tokens::{Listing, Tokens};
 use crate::clock;
 use crate::cluster::etcd::Etcd;
 use crate::cluster::link::{EndpointState, Link, LinkEvent, ReadResult};
-use crate::cluster::replica::{
-    ClaimCounts, ClusterNotice, HeldReason, Output, Replica, ReplicaSettings,
-};
+use crate::cluster::replica::{ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
 use crate::cluster::replica::{StoreRevision, TokenHash, TokenKey};
 use crate::cluster::seal::Keys;
 use crate::control::EndpointView;
@@ -94,6 +92,7 @@ pub(crate) struct Start {
 
 /// The replica.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Cluster {
     settings: settings::Cluster,
     replica: Replica,
@@ -114,8 +113,6 @@ pub(crate) struct Cluster {
     seen_due: Option<Moment>,
     /// Since when etcd cannot be used.
     unreachable_since: Option<Timestamp>,
-    /// As of the last turn.
-    claim_counts: ClaimCounts,
     is_name_taken: bool,
     is_stopping: bool,
     has_left: bool,
@@ -127,9 +124,10 @@ impl Cluster {
     pub(crate) fn new(
         settings: settings::Cluster,
         opened: Opened,
-        seen: Option<ClusterSeen>,
+        recalled: RecalledCluster,
         tokens: &mut Tokens,
     ) -> Self {
+        let RecalledCluster { seen, values } = recalled;
         let Opened { access, keys } = opened;
         let now = clock::now();
         let replica = ReplicaSettings {
@@ -150,7 +148,7 @@ impl Cluster {
             link: Link::new(Arc::new(Etcd::new(access))),
             keys,
             spendings: Spendings::default(),
-            values: Values::default(),
+            values: Values::new(values),
             asking: Asking::new(now),
             answers: Answers::default(),
             work: JoinSet::new(),
@@ -160,7 +158,6 @@ impl Cluster {
             seen: None,
             seen_due: None,
             unreachable_since: None,
-            claim_counts: ClaimCounts::default(),
             is_name_taken: false,
             is_stopping: false,
             has_left: false,
@@ -225,7 +222,6 @@ impl Cluster {
         now: Moment,
         tokens: &mut Tokens,
         tasks: &mut Tasks,
-        metrics: &Metrics,
     ) -> Vec<Start> {
         // Others would ask about the tokens that are not listed yet.
         if !self.asking.has_listed() {
@@ -241,7 +237,6 @@ impl Cluster {
                 starts.extend(self.on_output(output, now, tokens, tasks));
             }
         }
-        self.count_claims(metrics);
         self.asking.end_wait_if_due(now, &self.replica);
         self.retry_values(now, tokens, tasks);
         self.answers.expire(now, &mut tokens.log);
@@ -260,10 +255,7 @@ impl Cluster {
     ) -> Option<Start> {
         match output {
             Output::SlotsChanged => self.asking.begin_walk(),
-            Output::Granted { id, begin_by, .. } => match self.spendings.grant(id) {
-                Some(spending) => return Some(Start { spending, begin_by }),
-                None => self.replica.spent(id, spendings::NOTHING, now),
-            },
+            Output::Granted { id, begin_by } => return self.on_granted(id, begin_by, now, tokens),
             Output::Held { id, reason, retry_at } => {
                 if let Some(spending) = self.spendings.take(id) {
                     self.on_held(spending, &reason, retry_at, now, tokens);
@@ -279,7 +271,6 @@ impl Cluster {
             Output::NewValue { token, revision, value } => {
                 self.on_new_value(token, revision, value, tokens, tasks);
             }
-            Output::Published { .. } => {}
             Output::Counted(key, count) => commands::on_counted(&key, count, tokens),
             Output::Paused(key, is_paused) => self.on_paused(key, is_paused, now, tokens),
             Output::Seen(at) => {
@@ -287,31 +278,20 @@ impl Cluster {
                 self.seen_due.get_or_insert(now + SEEN_INTERVAL);
             }
             Output::Notice(notice) => self.on_notice_of_replica(&notice, tokens),
-            Output::NameTaken => self.is_name_taken = true,
+            Output::NameTaken => {
+                (self.is_name_taken, self.has_left) = (true, true);
+                notices::name_taken(&mut tokens.log, &self.settings.name);
+            }
             Output::Answered(id, result) => {
                 if !self.on_rekey_answer(id, &result) {
                     self.answers.end(id, result, now, tokens);
                 }
             }
             Output::Left => self.has_left = true,
-            // Executed by the link.
-            Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
+            // It is known already, or was executed by the link.
+            Output::Published { .. } | Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
         }
         None
-    }
-
-    /// Counts what became of claims since the last time.
-    fn count_claims(&mut self, metrics: &Metrics) {
-        let counts = self.replica.claim_counts();
-        let before = std::mem::replace(&mut self.claim_counts, counts);
-        for (result, now, before) in [
-            (ClaimResult::Granted, counts.granted, before.granted),
-            (ClaimResult::Held, counts.held, before.held),
-            (ClaimResult::Stolen, counts.stolen, before.stolen),
-            (ClaimResult::Lost, counts.lost, before.lost),
-        ] {
-            (before..now).for_each(|_| metrics.count_claim(result));
-        }
     }
 
     fn on_held(
@@ -376,7 +356,9 @@ impl Cluster {
 
     /// Whether [`step`](Self::step) has something to do.
     pub(crate) fn has_backlog(&self, tokens: &Tokens) -> bool {
-        self.asking.is_walking() || tokens.listing.as_ref().is_some_and(|it| !it.is_empty())
+        !self.asking.has_listed()
+            || self.asking.is_walking()
+            || tokens.listing.as_ref().is_some_and(|it| !it.is_empty())
     }
 
     /// Works off a little more of the backlog. Returns false if there is nothing to do.
@@ -410,7 +392,7 @@ impl Cluster {
         let now = clock::now();
         self.is_stopping = true;
         for spending in self.spendings.take_waiting() {
-            self.put_off(&spending, now, tokens);
+            put_off(&spending, now, tokens);
         }
         self.answers.stop(&mut tokens.log);
         self.replica.leave(now);
@@ -418,16 +400,11 @@ impl Cluster {
 
     /// Waits until the values of spendings that have ended are stored and this replica has left, for
     /// a limited time.
-    pub(crate) async fn leave(
-        mut self: Box<Self>,
-        tokens: &mut Tokens,
-        tasks: &mut Tasks,
-        metrics: &Metrics,
-    ) {
+    pub(crate) async fn leave(mut self: Box<Self>, tokens: &mut Tokens, tasks: &mut Tasks) {
         let left = async {
             // Without a member's key there is nothing to leave.
             while !self.has_left && self.asking.has_listed() {
-                for start in self.turn(clock::now(), tokens, tasks, metrics) {
+                for start in self.turn(clock::now(), tokens, tasks) {
                     self.ended(&start.spending, spendings::NOTHING);
                 }
                 if self.has_left {
@@ -464,20 +441,20 @@ impl Cluster {
         self.replica.asker(token).map(|name| &**name).filter(|name| *name != self.settings.name)
     }
 
-    /// Whether a spending that etcd does not permit now must wait.
-    fn put_off(&self, spending: &Spending, now: Moment, tokens: &mut Tokens) {
-        if tokens.scheduler.expects(spending.ticket) {
-            tokens.scheduler.defer(spending.ticket, now + HELD_RETRY, now);
-        } else {
-            tokens.cancel(spending.ticket);
-        }
-    }
-
     fn on_paused(&mut self, key: TokenKey, is_paused: bool, now: Moment, tokens: &mut Tokens) {
         if let Some(id) = tokens.of_cluster_key(&key) {
             set_paused(id, is_paused, now, tokens);
         }
         self.answers.set_paused(key, is_paused);
+    }
+}
+
+/// Gives a spending that may not begin now back to the scheduler.
+fn put_off(spending: &Spending, now: Moment, tokens: &mut Tokens) {
+    if tokens.scheduler.expects(spending.ticket) {
+        tokens.scheduler.defer(spending.ticket, now + HELD_RETRY, now);
+    } else {
+        tokens.cancel(spending.ticket);
     }
 }
 

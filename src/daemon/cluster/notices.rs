@@ -49,7 +49,15 @@ pub(super) fn replica(log: &mut EventLog, own: &str, notice: &ClusterNotice) {
             return log.config_warning(&message, None, &error);
         }
     };
-    log.event(name, &message, Fields { replica, error, ..Fields::default() });
+    log.event(name, &message, Fields { error, replica, ..Fields::default() });
+}
+
+/// Logs that another replica has the name of this one, which stops.
+pub(super) fn name_taken(log: &mut EventLog, own: &str) {
+    let error = "another replica has the same `cluster.name` and is alive; give each its own";
+    let message = format!("{own} cannot join the cluster and stops: {error}");
+    let fields = Fields { replica: Some(own), error: Some(error), ..Fields::default() };
+    log.event(EventName::ClusterUnreachable, &message, fields);
 }
 
 /// Logs that a login, or another spending, waits because etcd cannot be used.

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::Cluster;
 use super::values::NewValue;
+use super::{Cluster, Start, put_off};
 use crate::cluster::replica::{Count, SpendId, SpendRequest, Spent, TokenHash, TokenKey};
 use crate::daemon::state::wall_ms;
 use crate::daemon::tasks::RefreshState;
-use crate::daemon::tokens::Tokens;
+use crate::daemon::tokens::{TokenEntry, Tokens};
 use crate::lifecycle::{Action, Method, Notice};
 use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
@@ -36,7 +36,17 @@ pub(crate) struct Spending {
     pub(crate) notice: Option<Notice>,
     pub(super) key: TokenKey,
     id: SpendId,
+    limits: Limits,
     is_granted: bool,
+}
+
+/// The times of a spending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limits {
+    /// It ends within this time of the take.
+    limit: Duration,
+    /// It begins within this time of the take.
+    begin_within: Duration,
 }
 
 /// All spendings.
@@ -53,11 +63,12 @@ pub(super) struct Spendings {
 
 impl Spendings {
     /// Adds an action.
-    fn add(&mut self, ticket: Ticket, action: Action, key: TokenKey) -> SpendId {
+    fn add(&mut self, ticket: Ticket, action: Action, key: TokenKey, limits: Limits) -> SpendId {
         self.next += 1;
         let id = SpendId(self.next);
         let notice = self.started.remove(&ticket.token);
-        self.pending.push(Spending { ticket, action, notice, key, id, is_granted: false });
+        let is_granted = false;
+        self.pending.push(Spending { ticket, action, notice, key, id, limits, is_granted });
         id
     }
 
@@ -147,19 +158,41 @@ impl Cluster {
             self.spendings.started.remove(&ticket.token);
             return tokens.cancel(ticket);
         };
-        let (limit, begin_within) = limits(ticket, &action, tokens);
+        let limits = limits(ticket, &action, tokens);
         let count = matches!(action, Action::Reauth { .. }).then(|| count_of(ticket.token, tokens));
-        let id = self.spendings.add(ticket, action, key.clone());
+        let id = self.spendings.add(ticket, action, key.clone(), limits);
         // A newer value than the one that is dead may make it unnecessary.
         if self.is_stopping || self.values.has_unused(&key) {
             if let Some(spending) = self.spendings.take(id) {
-                self.put_off(&spending, now, tokens);
+                put_off(&spending, now, tokens);
             }
             return;
         }
         let count = count.flatten();
+        let Limits { limit, begin_within } = limits;
         let request = SpendRequest { id, token: key, limit, begin_within, count };
         self.replica.request(request, now);
+    }
+
+    /// The spending has its claim. It is put off if the configuration meanwhile permits it to take
+    /// longer than the claim says.
+    pub(super) fn on_granted(
+        &mut self,
+        id: SpendId,
+        begin_by: Moment,
+        now: Moment,
+        tokens: &mut Tokens,
+    ) -> Option<Start> {
+        let Some(spending) = self.spendings.grant(id) else {
+            self.replica.spent(id, NOTHING, now);
+            return None;
+        };
+        if limits(spending.ticket, &spending.action, tokens) != spending.limits {
+            self.ended(&spending, NOTHING);
+            put_off(&spending, now, tokens);
+            return None;
+        }
+        Some(Start { spending, begin_by })
     }
 
     /// A granted spending has ended with this result, for etcd.
@@ -179,7 +212,7 @@ impl Cluster {
     pub(crate) fn on_not_begun(&mut self, ticket: Ticket, now: Moment, tokens: &mut Tokens) {
         if let Some(spending) = self.spendings.take_of(ticket) {
             self.ended(&spending, NOTHING);
-            self.put_off(&spending, now, tokens);
+            put_off(&spending, now, tokens);
         }
     }
 
@@ -203,16 +236,17 @@ impl Cluster {
 }
 
 /// How long a spending may take from the take on, and how late it may begin.
-fn limits(ticket: Ticket, action: &Action, tokens: &Tokens) -> (Duration, Duration) {
-    let config = tokens.registry.token(ticket.token).map(|entry| entry.config());
+fn limits(ticket: Ticket, action: &Action, tokens: &Tokens) -> Limits {
+    let of = |timeout, begin_within| Limits { limit: timeout + begin_within, begin_within };
+    let config = tokens.registry.token(ticket.token).map(TokenEntry::config);
     if let Action::Reauth { .. } = action {
         let reauth = config.and_then(|config| config.reauth.as_ref());
         let timeout = reauth.map(|reauth| reauth.timeout).unwrap_or_default();
-        return (timeout + LOGIN_BEGINS_WITHIN, LOGIN_BEGINS_WITHIN);
+        return of(timeout, LOGIN_BEGINS_WITHIN);
     }
     let server = config.and_then(|config| tokens.servers.get(config.server));
     let timeout = server.map(|server| server.settings.timeout).unwrap_or_default();
-    (timeout + REQUEST_BEGINS_WITHIN, REQUEST_BEGINS_WITHIN)
+    of(timeout, REQUEST_BEGINS_WITHIN)
 }
 
 /// The login attempts of a token, for the other replicas.
@@ -230,11 +264,13 @@ mod tests {
     use super::*;
     use crate::lifecycle::Slot;
 
+    const LIMITS: Limits = Limits { limit: Duration::ZERO, begin_within: Duration::ZERO };
+
     fn spendings() -> (Spendings, SpendId, TokenKey) {
         let mut spendings = Spendings::default();
         let key = TokenKey::new("sarus", "quotes");
         let action = Action::Revoke { slot: Slot::A, timeout: Duration::from_secs(1) };
-        let id = spendings.add(Ticket::for_tests(), action, key.clone());
+        let id = spendings.add(Ticket::for_tests(), action, key.clone(), LIMITS);
         (spendings, id, key)
     }
 
@@ -273,7 +309,7 @@ mod tests {
         let notice = Notice::ReauthStarted { reason, attempt: 1 };
         spendings.started.insert(ticket.token, notice.clone());
         let key = TokenKey::new("sarus", "quotes");
-        let id = spendings.add(ticket, Action::Reauth { reason, attempt: 1 }, key);
+        let id = spendings.add(ticket, Action::Reauth { reason, attempt: 1 }, key, LIMITS);
         assert_eq!(spendings.take(id).and_then(|spending| spending.notice), Some(notice));
         assert!(spendings.started.is_empty());
     }

@@ -16,7 +16,7 @@ use crate::cluster::record::path;
 use crate::cluster::replica::{Key, TokenHash, TokenKey};
 use crate::cluster::seal::Plain;
 use crate::daemon::tasks::{AdoptedValue, Completion, RefreshState, Tasks};
-use crate::daemon::tokens::{Adoption, ReauthOutput, Tokens};
+use crate::daemon::tokens::{Adoption, ReauthOutput, TokenEntry, Tokens};
 use crate::lifecycle::{Notice, ReplacedBy};
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::TokenValue;
@@ -60,11 +60,18 @@ pub(super) struct Values {
     retry_at: Option<Moment>,
     /// Values whose refresh token is being stored, by revision.
     adopting: HashMap<TokenKey, u64>,
+    /// Tags of the values that an earlier run knew, until etcd has said what it has.
+    recalled: HashMap<u64, [Option<i64>; 2]>,
     /// Tokens whose current value is to be put into etcd once it is verified.
     unpublished: HashSet<TokenId>,
 }
 
 impl Values {
+    /// With what an earlier run knew.
+    pub(super) fn new(recalled: HashMap<u64, [Option<i64>; 2]>) -> Self {
+        Self { recalled, ..Self::default() }
+    }
+
     /// When a value that waits is to be tried again.
     pub(super) const fn due(&self) -> Option<Moment> {
         self.retry_at
@@ -87,9 +94,26 @@ impl Values {
     }
 
     /// Etcd has this value, or gets it.
-    fn note(&mut self, token: TokenHash, value: &TokenValue) {
+    fn note(&mut self, token: TokenHash, value: &TokenValue, tokens: &Tokens) {
         let hash = self.hash_of(value);
-        self.known.insert(token, hash);
+        if self.known.insert(token, hash) != Some(hash)
+            && let Some(writer) = tokens.recorder.shared_writer()
+        {
+            let tag = writer.cluster_value_tag(token.0, value);
+            if self.recalled.get(&token.0).is_none_or(|[last, _]| *last != Some(tag)) {
+                writer.persist_cluster_value(token.0, tag);
+            }
+        }
+    }
+
+    /// Whether the source of a token was changed while no daemon ran here: it holds another value
+    /// than those that an earlier run knew from etcd. Once for each token.
+    fn is_source_changed(&mut self, id: TokenId, token: TokenHash, tokens: &Tokens) -> bool {
+        let Some(tags) = self.recalled.remove(&token.0) else { return false };
+        let known = tokens.unchecked_source_value(id).zip(tokens.recorder.shared_writer());
+        known.is_some_and(|(value, writer)| {
+            !tags.contains(&Some(writer.cluster_value_tag(token.0, &value)))
+        })
     }
 
     fn is_in_etcd(&self, token: TokenHash, value: &TokenValue) -> bool {
@@ -153,7 +177,11 @@ impl Cluster {
     ) {
         match self.keys.open_value(sealed, &self.path_of(&key)) {
             Ok(Plain { value, refresh }) => {
-                self.values.note(key.hash(), &value);
+                self.values.note(key.hash(), &value, tokens);
+                if self.values.is_source_changed(id, key.hash(), tokens) {
+                    self.asking.check_once(key.hash());
+                    tokens.scheduler.set_asked(id, true, clock::now());
+                }
                 let value = Waiting { value, refresh, revision, is_refresh_stored: false };
                 self.use_value(id, key, value, tokens, tasks);
             }
@@ -171,7 +199,21 @@ impl Cluster {
         tokens: &mut Tokens,
         tasks: &mut Tasks,
     ) {
-        if tokens.defers_replica_value(id) {
+        let is_unchecked = tokens.unchecked_source_value(id).is_some();
+        if !is_unchecked && self.asking.end_check(key.hash()) {
+            let (now, asked) = (clock::now(), self.replica.asks(key.hash()));
+            let lives = tokens.verified_value(id).is_some();
+            if lives {
+                // The operator's value wins.
+                self.values.unpublished.insert(id);
+                self.publish(id, now, tokens);
+            }
+            tokens.scheduler.set_asked(id, asked, now);
+            if lives {
+                return;
+            }
+        }
+        if tokens.defers_replica_value(id) || self.asking.is_checked_once(key.hash()) {
             self.values.waiting.insert(key, value);
             self.values.retry_at.get_or_insert(clock::now() + RETRY);
             return;
@@ -216,6 +258,8 @@ impl Cluster {
         for (key, value) in std::mem::take(&mut self.values.waiting) {
             if let Some(id) = tokens.of_cluster_key(&key) {
                 self.use_value(id, key, value, tokens, tasks);
+            } else {
+                self.asking.end_check(key.hash());
             }
         }
     }
@@ -257,7 +301,7 @@ impl Cluster {
             (None, Some(id)) if is_new && current.is_some() => tokens.current_value(id)?,
             (None, _) => return None,
         };
-        self.values.note(key.hash(), &value);
+        self.values.note(key.hash(), &value, tokens);
         self.seal(key, value, current)
     }
 
@@ -282,38 +326,50 @@ impl Cluster {
         now: Moment,
         tokens: &mut Tokens,
     ) {
-        let unpublished = &mut self.values.unpublished;
         match notice {
             Notice::Replaced(by) if *by != ReplacedBy::Replica => {
-                unpublished.insert(id);
+                self.values.unpublished.insert(id);
             }
+            // Only the value of another replica: one of the source says nothing about that in etcd.
             Notice::Expired { candidate: true, .. } | Notice::Rejected { candidate: true, .. } => {
-                unpublished.insert(id);
-                return;
+                let candidate = tokens.candidate_value(id).zip(tokens.cluster_key(id));
+                if candidate.is_some_and(|(value, key)| self.values.is_in_etcd(key.hash(), &value))
+                {
+                    self.values.unpublished.insert(id);
+                }
+                return self.values.retry_now(now);
             }
-            Notice::Checked { .. } if unpublished.contains(&id) => {}
+            Notice::Checked { .. } if self.values.unpublished.contains(&id) => {}
             Notice::Expired { .. } | Notice::Rejected { .. } => {
-                unpublished.remove(&id);
+                self.values.unpublished.remove(&id);
                 return;
             }
             _ => return,
         }
+        self.publish(id, now, tokens);
+    }
+
+    /// Puts the current value of a token into etcd, if it is verified and etcd has another one.
+    /// Otherwise it is tried again after the next check.
+    fn publish(&mut self, id: TokenId, now: Moment, tokens: &mut Tokens) {
         let Some(value) = tokens.verified_value(id) else { return };
         let Some(key) = tokens.cluster_key(id) else { return };
-        let Some(name) = tokens.registry.token(id).map(|entry| entry.name()) else { return };
+        let Some(name) = tokens.registry.token(id).map(TokenEntry::name) else { return };
         if self.values.is_in_etcd(key.hash(), &value) {
             self.values.unpublished.remove(&id);
             return;
         }
-        let refresh = match tokens.companions.of(name).map(|companion| companion.current_now()) {
-            // A task uses it: tried again after the next check.
-            Some(None) => return,
-            Some(Some(refresh)) => refresh,
-            None => None,
+        let companion = tokens.companions.of(name);
+        // While a task uses it, it is tried again after the next check.
+        let Ok(refresh) = companion.map(|companion| companion.current_now()).transpose() else {
+            return;
         };
+        let refresh = refresh.flatten();
         let Some(sealed) = self.seal(&key, value.clone(), refresh) else { return };
         self.values.unpublished.remove(&id);
-        self.values.note(key.hash(), &value);
+        // The operator's value wins over one that waited for it to be verified.
+        self.values.waiting.remove(&key);
+        self.values.note(key.hash(), &value, tokens);
         self.replica.publish(key, sealed, now);
     }
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::{OwnedMutexGuard, TryLockError, watch};
 
 use self::claims::Claims;
 pub(crate) use self::state::{CompanionState, Refusal};
@@ -241,10 +241,13 @@ impl Companion {
         lock(&self.usage).source.clone()
     }
 
-    /// The refresh token that counts; `None` while a task uses it.
-    pub(crate) fn current_now(&self) -> Option<Option<TokenValue>> {
-        let state = self.state.try_lock().ok()?;
-        Some(state.current().cloned())
+    /// The refresh token that counts, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// While a task uses it.
+    pub(crate) fn current_now(&self) -> Result<Option<TokenValue>, TryLockError> {
+        Ok(self.state.try_lock()?.current().cloned())
     }
 
     /// The writer of the state database; `None` without one.

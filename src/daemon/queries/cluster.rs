@@ -236,7 +236,7 @@ mod tests {
             };
             let token = TokenKey::new("sarus", "a/b c");
             let entries = [
-                (Key::Meta, Record::Meta(Meta { format: FORMAT, key: KeyId(0xbb) })),
+                (Key::Meta, Record::Meta(Meta { format: FORMAT, key: KeyId(0xaa) })),
                 (Key::Member("keeper-b".into()), Record::Member(Arc::new(member))),
                 (Key::Claim(token), Record::Claim(claim)),
             ];
@@ -273,7 +273,7 @@ mod tests {
         let world = World::with_keeper_b();
         let detail = cluster_detail(&world.view()).expect("a cluster");
         assert_eq!(detail.status.members, ["keeper-a", "keeper-b"]);
-        assert_eq!(detail.sealing_key.as_deref(), Some("00000000000000bb"));
+        assert_eq!(detail.sealing_key.as_deref(), Some("00000000000000aa"));
         let [a, b] = &detail.replicas[..] else { panic!("{detail:?}") };
         assert_eq!([&*a.name, &*b.name], ["keeper-a", "keeper-b"]);
         assert_eq!(a.tokens + b.tokens, 100);

@@ -4,6 +4,7 @@
 
 mod deferred;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +19,15 @@ use crate::scheduler::ReauthFailures;
 use crate::store::{ClusterSeen, Counter, CounterKey, Store, StoredLife, Writer};
 use crate::time::{Moment, whole_millis};
 use crate::token_source::PersistError;
+
+/// What an earlier run knew of the cluster.
+#[derive(Debug, Default)]
+pub(crate) struct RecalledCluster {
+    /// The newest state of etcd.
+    pub(crate) seen: Option<ClusterSeen>,
+    /// For the hash of each token the tags of its last value and of the one before.
+    pub(crate) values: HashMap<u64, [Option<i64>; 2]>,
+}
 
 /// The state of an earlier run, while the daemon starts.
 #[derive(Debug)]
@@ -72,15 +82,16 @@ impl<'a> Restore<'a> {
         self.warn_of_damage(&mut tokens.log);
     }
 
-    /// The newest state of etcd that an earlier run has seen.
-    pub(crate) fn cluster_seen(&mut self, log: &mut EventLog) -> Option<ClusterSeen> {
-        match self.store.as_mut()?.cluster_seen() {
-            Ok(seen) => seen,
-            Err(error) => {
-                self.warn(log, "saved state cannot be read", &error);
-                None
-            }
-        }
+    /// What an earlier run knew of the cluster.
+    pub(crate) fn cluster(&self, log: &mut EventLog) -> RecalledCluster {
+        let Some(store) = &self.store else { return RecalledCluster::default() };
+        let read = store
+            .cluster_seen()
+            .and_then(|seen| Ok(RecalledCluster { seen, values: store.cluster_values()? }));
+        read.unwrap_or_else(|error| {
+            self.warn(log, "saved state cannot be read", &error);
+            RecalledCluster::default()
+        })
     }
 
     /// Loads the persisted values. To be called before tokens are added.

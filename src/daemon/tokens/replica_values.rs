@@ -1,8 +1,8 @@
 //! Values that another replica of the cluster has obtained: a source change for this replica.
 
-use super::{TokenEntry, Tokens};
+use super::Tokens;
 use crate::clock;
-use crate::lifecycle::{Slot, SourceChange, Validity};
+use crate::lifecycle::{Slot, SourceChange, State, Validity};
 use crate::scheduler::TokenId;
 use crate::secret::TokenValue;
 
@@ -18,12 +18,38 @@ pub(crate) enum Adoption {
 }
 
 impl Tokens {
-    /// Whether a value of another replica must wait: until a login has ended, or until the token's
-    /// own source was read and its persisted state restored.
+    /// Whether a value of another replica must wait: until a login has ended, until the token's own
+    /// source was read and its persisted state restored, or until a candidate of its source was
+    /// verified.
     pub(crate) fn defers_replica_value(&self, id: TokenId) -> bool {
-        let is_busy = self.scheduler.token(id).is_some_and(|token| token.is_reauthenticating());
-        let is_unread = self.registry.token(id).is_some_and(TokenEntry::has_restored_value);
-        is_busy || is_unread || self.awaits_restore(id)
+        let (Some(token), Some(entry)) = (self.scheduler.token(id), self.registry.token(id)) else {
+            return false;
+        };
+        let candidate = entry.value(self.scheduler.spare_slot(id));
+        let is_from_source = || candidate.is_some() && candidate == entry.in_source();
+        token.is_reauthenticating()
+            || token.has_candidate() && is_from_source()
+            || entry.has_restored_value()
+            || self.awaits_restore(id)
+    }
+
+    /// The current value of a token, if it comes from its source and was not checked yet. Where a
+    /// check would spend a refresh token, there is none.
+    pub(crate) fn unchecked_source_value(&self, id: TokenId) -> Option<TokenValue> {
+        let (token, entry) = (self.scheduler.token(id)?, self.registry.token(id)?);
+        let rotates = self.scheduler.spec(id)?.policy.rotates;
+        let value = entry.value(token.active_slot())?;
+        let is_it = token.validity() == Validity::Unknown
+            && !rotates
+            && token.state() != State::Paused
+            && entry.in_source() == Some(value);
+        is_it.then(|| value.to_value())
+    }
+
+    /// The candidate of a token.
+    pub(crate) fn candidate_value(&self, id: TokenId) -> Option<TokenValue> {
+        let slot = self.scheduler.spare_slot(id);
+        Some(self.registry.token(id)?.value(slot)?.to_value())
     }
 
     /// Another replica has obtained this value for a token.

@@ -9,13 +9,14 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokenkeep::clock::{self, Stopwatch};
 use tokenkeep::cluster::etcd::{Access, Etcd};
-use tokenkeep::cluster::link::{Engine as _, Link, LinkEvent};
+use tokenkeep::cluster::link::{Changes, Engine as _, Link, LinkEvent};
 use tokenkeep::cluster::replica::{
     Claim, Count, Entry, Key, KeyId, Member, Meta, OperationId, Output, Record, SLOTS, StoreError,
     StoreRevision, TokenKey, Transaction,
 };
 use tokenkeep::time::Moment;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use self::node::{Nodes, engine};
@@ -72,13 +73,13 @@ async fn write(engine: &Etcd, transaction: Transaction) -> StoreRevision {
 fn watch(
     engine: &Arc<Etcd>,
     after: StoreRevision,
-) -> (mpsc::Receiver<(StoreRevision, Vec<Entry>)>, tokio::task::JoinHandle<Arc<str>>) {
+) -> (mpsc::Receiver<Changes>, JoinHandle<Arc<str>>) {
     let (sender, receiver) = mpsc::channel(1);
     let engine = Arc::clone(engine);
     (receiver, tokio::spawn(async move { engine.watch(after, sender).await }))
 }
 
-async fn next(changes: &mut mpsc::Receiver<(StoreRevision, Vec<Entry>)>) -> Vec<Entry> {
+async fn next(changes: &mut mpsc::Receiver<Changes>) -> Vec<Entry> {
     let next = timeout(PATIENCE, changes.recv()).await;
     next.expect("a change in time").expect("the watch lives").1
 }

@@ -22,7 +22,7 @@ pub(crate) const PREFIX: &str = "/tokenkeep/test";
 
 /// Some nodes of one etcd cluster.
 pub(crate) struct Nodes {
-    nodes: Vec<Node>,
+    all: Vec<Node>,
     http: reqwest::Client,
     scheme: &'static str,
     pub(crate) folder: TempDir,
@@ -85,14 +85,14 @@ impl Nodes {
         let nodes: Vec<_> = nodes.collect();
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
         let http = http.tls_danger_accept_invalid_certs(true).timeout(seconds(5));
-        let mut nodes = Self { nodes, http: http.build().expect("a client"), scheme, folder };
+        let mut nodes = Self { all: nodes, http: http.build().expect("a client"), scheme, folder };
         nodes.healthy().await;
         nodes
     }
 
     /// Waits until each node serves.
     pub(crate) async fn healthy(&mut self) {
-        for node in 0..self.nodes.len() {
+        for node in 0..self.all.len() {
             let deadline = clock::now() + PATIENCE;
             let url = self.url(node) + "/health";
             loop {
@@ -111,13 +111,13 @@ impl Nodes {
     }
 
     pub(crate) fn url(&self, node: usize) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme, self.nodes[node].client)
+        format!("{}://127.0.0.1:{}", self.scheme, self.all[node].client)
     }
 
     /// What a configuration says about these nodes.
     pub(crate) fn settings(&self, name: &str) -> Cluster {
         Cluster {
-            etcd: (0..self.nodes.len()).map(|at| self.url(at).parse().expect("a URL")).collect(),
+            etcd: (0..self.all.len()).map(|at| self.url(at).parse().expect("a URL")).collect(),
             name: name.to_owned(),
             prefix: PREFIX.to_owned(),
             user: None,
@@ -174,25 +174,25 @@ impl Nodes {
     }
 
     pub(crate) fn signal(&self, node: usize, signal: Signal) {
-        let pid = self.nodes[node].child.as_ref().and_then(Child::id).expect("it runs");
+        let pid = self.all[node].child.as_ref().and_then(Child::id).expect("it runs");
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, signal).expect("it runs");
     }
 
     pub(crate) async fn kill(&mut self, node: usize) {
-        let mut child = self.nodes[node].child.take().expect("it runs");
+        let mut child = self.all[node].child.take().expect("it runs");
         child.kill().await.expect("it runs");
     }
 
     /// Starts a killed node.
     pub(crate) async fn restart(&mut self, node: usize) {
-        self.nodes[node].start();
+        self.all[node].start();
         self.healthy().await;
     }
 
     /// Deletes the data of a killed node.
     pub(crate) fn erase(&self, node: usize) {
-        std::fs::remove_dir_all(&self.nodes[node].data).expect("a folder");
+        std::fs::remove_dir_all(&self.all[node].data).expect("a folder");
     }
 }
 

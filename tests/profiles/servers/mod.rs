@@ -3,7 +3,7 @@
 mod etcd;
 mod oidc;
 mod openbao;
-mod process;
+pub(crate) mod process;
 mod zabbix;
 
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ pub(crate) trait Server {
 }
 
 /// What `tests/profiles/install` has put there.
-fn installed(name: &str) -> PathBuf {
+pub(crate) fn installed(name: &str) -> PathBuf {
     let folder = std::env::var_os("TOKENKEEP_SERVERS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/servers")),
         PathBuf::from,

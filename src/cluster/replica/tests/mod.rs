@@ -3,7 +3,9 @@
 mod asking;
 mod joining;
 mod publishing;
+mod responses;
 mod spending;
+mod suspending;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -304,4 +306,10 @@ fn count(counted: u32) -> Count {
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// A claim of a replica that no test runs.
+fn foreign_claim() -> Claim {
+    let taken = (1, Moment::from_millis(0));
+    Claim { replica: "x".into(), incarnation: 1, nonce: 1, limit: LIMIT, taken }
 }
