@@ -254,11 +254,11 @@ impl World {
             is_login: spend.what == What::LogIn,
         };
         self.trace.spends(self.now, host, token, ends - self.now);
-        self.spending_begins(begun)?;
         let other = self.api.begin(token, Spending { host, ends }, self.now);
         if let Some(other) = other {
             self.two_spendings(token, host, other.host)?;
         }
+        self.spending_begins(begun)?;
         if spend.what == What::LogIn {
             self.tally.logins += 1;
         } else {
