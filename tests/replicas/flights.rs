@@ -10,7 +10,7 @@ use tokenkeep::outcome::{CallError, Outcome};
 use tokenkeep::scheduler::{ReauthRoute, Ticket};
 use tokenkeep::time::Moment;
 
-use crate::api::{Answer, Refresh, Renews, Spending, Value};
+use crate::api::{Answer, Refresh, Renews, SessionId, Spending, Value};
 use crate::chance::{Ms, SECOND, whole};
 use crate::host::Origin;
 use crate::invariants::{Begun, Invariant, Violation};
@@ -45,6 +45,8 @@ struct Spend {
     result: SpendResult,
     /// What a rotation sends.
     refresh: Option<Refresh>,
+    /// The value that was in its slot at the beginning.
+    from: Option<SessionId>,
     /// The response never arrives.
     is_lost: bool,
 }
@@ -146,6 +148,7 @@ impl World {
             timeout,
             result: SpendResult::Nothing,
             refresh: None,
+            from: None,
             is_lost: false,
         };
         let job = Job::Spend(spend);
@@ -188,6 +191,9 @@ impl World {
             .scheduler
             .token(ticket.token)
             .is_some_and(|token| token.validity() == Validity::Unknown);
+        if let Some(Flight { job: Job::Spend(spend), .. }) = self.flights.get_mut(&number) {
+            spend.from = current.map(|value| value.session);
+        }
         if let What::Rotate(_) = spend.what {
             return self.begin_rotation(number, is_expected, (current, companion), is_unknown);
         }
@@ -254,11 +260,11 @@ impl World {
             is_login: spend.what == What::LogIn,
         };
         self.trace.spends(self.now, host, token, ends - self.now);
-        self.spending_begins(begun)?;
         let other = self.api.begin(token, Spending { host, ends }, self.now);
         if let Some(other) = other {
             self.two_spendings(token, host, other.host)?;
         }
+        self.spending_begins(begun)?;
         if spend.what == What::LogIn {
             self.tally.logins += 1;
         } else {
@@ -459,15 +465,19 @@ impl World {
         let is_refused =
             spend.result == SpendResult::Refused && matches!(outcome, Outcome::Alive { .. });
         self.trace.answer(now, host, token, slot, &outcome);
-        let replaced = value.is_some();
+        // What the slot has got meanwhile is newer: the result is for a value that is gone.
+        let replaced = value.is_some() && current.map(|(value, _)| value.session) == spend.from;
         let answer = CheckResult { sent, received, outcome, replaced, cannot_renew: is_refused };
         if let Some(value) = value {
-            if daemon.scheduler.expects(ticket) {
+            if replaced && daemon.scheduler.expects(ticket) {
                 daemon.slots[token][slot as usize] = Some((value, Origin::Here));
             }
             daemon.publishing[token] = Some((value, daemon.offer_again[token]));
-            // Durable before anything else.
-            self.hosts[host].disk.companions[token] = Some(value);
+            // Durable before anything else, unless another one has come meanwhile.
+            let companion = &mut self.hosts[host].disk.companions[token];
+            if companion.and_then(|value| value.refresh) == spend.refresh {
+                *companion = Some(value);
+            }
         }
         let spent = Spent { value: value.map(|value| value.seal(nonce)), count: None };
         let id = spend.id;
