@@ -234,3 +234,7 @@ async fn read_and_watch<E: Engine>(engine: Arc<E>, read: u64, events: mpsc::Send
     let (error, ()) = join!(engine.watch(after, sender), forward);
     send(LinkEvent::WatchEnded(error)).await;
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ pub enum DaemonError {
         error: ClientError,
     },
     /// The cluster cannot be used as it is configured: why, and the remedy.
-    #[error("[cluster]: {0}")]
+    #[error("{0}")]
     Cluster(String),
     /// Another replica of the cluster has this name.
     #[error(

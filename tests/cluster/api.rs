@@ -115,6 +115,11 @@ impl Api {
         self.shared.clock.elapsed()
     }
 
+    /// The time since `at`.
+    pub(crate) fn since(&self, at: Duration) -> Duration {
+        self.now().saturating_sub(at)
+    }
+
     /// What the API has seen so far.
     pub(crate) fn ledger(&self) -> Ledger {
         self.shared.world().ledger.clone()
@@ -212,7 +217,7 @@ impl World {
         if self.rules[&issued.token].renews {
             issued.ends = now + issued.life;
         }
-        Ok(json!({ "Remaining": whole_millis(issued.ends - now) }))
+        Ok(json!({ "Remaining": whole_millis(issued.ends.saturating_sub(now)) }))
     }
 }
 

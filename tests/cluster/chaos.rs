@@ -118,7 +118,7 @@ impl Chaos {
     ) {
         let taken = |ledger: &Ledger| ledger.taken_over(tokens, replica, at);
         self.cluster.api.until("take-over", |ledger| taken(ledger).is_some()).await;
-        let took = self.cluster.api.see(taken).expect("taken over") - at;
+        let took = self.cluster.api.see(taken).expect("taken over").saturating_sub(at);
         assert!(took <= within, "{what}: take-over after {took:?}\n{}", self.story());
         self.figures.push(format!("{what} {:.1} s", took.as_secs_f64()));
     }
@@ -285,10 +285,10 @@ impl Chaos {
     /// A new token is in the configuration of one replica only for a while.
     async fn one_reloads_before_the_others(&mut self) {
         for (eternal, number) in [(true, 90), (false, 91)] {
-            let new = if eternal { Token::eternal } else { Token::mortal };
             let kind = if eternal { "eternal" } else { "mortal" };
             let token = format!("{kind}-{number}");
-            self.cluster.add_on(0, new(&*token));
+            let new = if eternal { Token::eternal(&*token) } else { Token::mortal(&*token) };
+            self.cluster.add_on(0, new);
             self.reload(0).await;
             let checked = |ledger: &Ledger| ledger.checks.iter().any(|it| it.token == token);
             self.cluster.api.until("the new token is checked", checked).await;

@@ -183,10 +183,9 @@ impl Etcd {
     async fn log_in(&self, node: usize) {
         let body = json!({ "name": ROOT.0, "password": ROOT.1 });
         self.token.lock().expect("no panic").clear();
-        if let Some(reply) = self.post(node, "/v3/auth/authenticate", &body).await {
-            if let Some(token) = reply["token"].as_str() {
-                token.clone_into(&mut self.token.lock().expect("no panic"));
-            }
+        let reply = self.post(node, "/v3/auth/authenticate", &body).await;
+        if let Some(token) = reply.as_ref().and_then(|reply| reply["token"].as_str()) {
+            token.clone_into(&mut self.token.lock().expect("no panic"));
         }
     }
 

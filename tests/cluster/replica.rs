@@ -117,7 +117,7 @@ impl Replica {
         let lines = self.lines();
         let told: Vec<_> = lines.iter().filter(|line| line.event() != "token_checked").collect();
         let shown = told[told.len().saturating_sub(AT_MOST)..].iter();
-        let shown: String = shown.map(|line| format!("  {}\n", line.0)).collect();
-        format!("--- {}\n{shown}", name(self.index))
+        let shown: Vec<_> = shown.map(|line| format!("  {}", line.0)).collect();
+        format!("--- {}\n{}\n", name(self.index), shown.join("\n"))
     }
 }

@@ -157,6 +157,7 @@ impl Cluster {
             lines.extend(own.map(|line| (line.timestamp(), name(replica.index), line)));
         }
         lines.sort_by_key(|(at, _, _)| *at);
-        lines.iter().map(|(_, replica, line)| format!("  {replica} {}\n", line.0)).collect()
+        let lines = lines.iter().map(|(_, replica, line)| format!("  {replica} {}", line.0));
+        lines.collect::<Vec<_>>().join("\n")
     }
 }

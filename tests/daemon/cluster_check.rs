@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
+use rustix::process::Signal;
 use tokio::time::timeout;
 
 use crate::support::{PATIENCE, Stage, free_port};
@@ -32,8 +33,8 @@ reauth = "relogin"
 /// A replica with 2,000 tokens and these keys.
 fn replica(key: &str, old_key: &str) -> Stage {
     let stage = Stage::new(CLUSTER);
-    let many: String =
-        (0..2_000).map(|n| format!("{{\"name\":\"t{n}\",\"token\":\"v{n}\"}}\n")).collect();
+    let line = |n| format!("{{\"name\":\"t{n}\",\"token\":\"v{n}\"}}\n");
+    let many = (0..2_000).map(line).collect::<Vec<_>>().concat();
     for (name, content) in [("key", key), ("old-key", old_key), ("many", &many)] {
         fs::write(stage.path(name), content).expect("written");
         fs::set_permissions(stage.path(name), Permissions::from_mode(0o600)).expect("permitted");
@@ -145,4 +146,28 @@ async fn doctor_reports_each_endpoint_that_does_not_respond() {
     }
     let (_, out, _) = run(&stage, &["doctor", "--offline"]).await;
     assert!(!out.contains("etcd at"), "{out}");
+}
+
+#[tokio::test]
+async fn key_that_cannot_be_used_rejects_a_reload_and_a_start() {
+    let stage = replica(KEY, OTHER_KEY);
+    let path = stage.path("tokenkeep.toml");
+    let text = fs::read_to_string(&path).expect("readable");
+    let endpoint = format!("\"http://127.0.0.1:{}\"", free_port());
+    fs::write(&path, text.replace("\"https://10.0.0.1:2379\"", &endpoint)).expect("written");
+    fs::write(stage.path("many"), "").expect("written");
+    let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
+    fs::write(stage.path("key"), "c2hvcnQ=").expect("written");
+    daemon.signal(Signal::HUP);
+    let rejected = daemon.event("config_rejected", "").await;
+    assert!(rejected.text("error").contains("`key` of [cluster]: it is not a key"), "{rejected:?}");
+    fs::write(stage.path("key"), KEY).expect("written");
+    daemon.signal(Signal::HUP);
+    daemon.event("config_reloaded", "").await;
+    daemon.stop().await;
+    fs::write(stage.path("key"), OTHER_KEY).expect("written");
+    let (status, out, err) = run(&stage, &["run"]).await;
+    assert_eq!(status, 78, "{out}{err}");
+    assert!(err.contains("[cluster]: `old_key` is the same key as `key`"), "{err}");
 }

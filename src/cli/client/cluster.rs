@@ -7,13 +7,14 @@ use clap::{Args, Subcommand};
 use tokio::time::sleep;
 
 use super::progress::Progress;
-use super::table::{claimed_by, cluster_line};
 use super::terminal::{RED, Terminal};
-use super::times::LocalTime;
+use super::times::{LocalTime, short_duration};
 use super::{DaemonCommand, SocketArgs};
 use crate::cli::{CliError, EX_DEAD, EX_UNAVAILABLE, eprint_message, print, print_text};
 use crate::control::client::{Client, ControlClientError};
-use crate::control::{ClusterDetail, EndpointView, RekeyView, ReplicaView};
+use crate::control::{
+    ClaimView, ClusterDetail, ClusterStatus, EndpointView, RekeyView, ReplicaView,
+};
 use crate::text::{format_millis, group_digits, printable};
 
 const CLUSTER: &str = "/v1/cluster";
@@ -114,6 +115,34 @@ async fn wait_for_rekey(
     }
 }
 
+/// The cluster in one line: the replicas, whether etcd can be used, and which part is checked here.
+pub(super) fn cluster_line(cluster: &ClusterStatus, time: &LocalTime) -> String {
+    let etcd = if cluster.reachable {
+        "etcd reachable".to_owned()
+    } else {
+        let since = cluster.unreachable_since;
+        let since = since.map(|since| format!(" since {}", time.at(since.as_millisecond())));
+        let error = cluster.error.as_ref().map(|error| format!(": {error}"));
+        let held = match cluster.held {
+            0 => "; logins would wait for it".to_owned(),
+            1 => "; the login of 1 token waits for it".to_owned(),
+            held => format!("; the logins of {} tokens wait for it", group_digits(held)),
+        };
+        let (since, error) = (since.unwrap_or_default(), error.unwrap_or_default());
+        format!("etcd cannot be used{since}{error}{held}")
+    };
+    let total = cluster.asked + cluster.elsewhere;
+    let (members, asked) = (cluster.members.join(", "), group_digits(cluster.asked));
+    let tokens = if total == 1 { "token" } else { "tokens" };
+    let (total, name) = (group_digits(total), &cluster.name);
+    format!("cluster: {members}; {etcd}; {asked} of {total} {tokens} asked here ({name})")
+}
+
+/// `claimed by keeper-b, 12 s`.
+pub(super) fn claimed_by(claim: &ClaimView) -> String {
+    format!("claimed by {}, {}", claim.replica, short_duration(claim.age_ms))
+}
+
 /// The line of `status`, then one line for each property, replica, endpoint and claim.
 fn render(detail: &ClusterDetail, terminal: Terminal, time: &LocalTime) -> String {
     let mut text = printable(&cluster_line(&detail.status, time)).into_owned();
@@ -176,7 +205,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::control::{ClaimOf, ClaimView, ClusterStatus};
+    use crate::control::ClaimOf;
 
     fn detail() -> ClusterDetail {
         let replica = |name: &str, tokens, keys: &[&str]| ReplicaView {

@@ -1,7 +1,8 @@
 //! Output for Nagios-compatible monitoring: one line with performance data, and an exit status of 0
 //! to 3.
 
-use super::table::{cluster_line, counts_by_state, summary};
+use super::cluster::cluster_line;
+use super::table::{counts_by_state, summary};
 use super::times::LocalTime;
 use crate::control::client::ControlClientError;
 use crate::control::summary::Level;

@@ -52,7 +52,7 @@ pub(in crate::cli) struct Status {
 
 /// The result to print.
 enum Output {
-    List(TokenPage),
+    List(Box<TokenPage>),
     Detail(Box<TokenDetail>),
 }
 
@@ -88,7 +88,7 @@ impl Status {
         };
         match detail {
             Some(detail) => Ok(Output::Detail(detail)),
-            None => self.page(client).await.map(Output::List),
+            None => self.page(client).await.map(Box::new).map(Output::List),
         }
     }
 

@@ -5,12 +5,11 @@ use comfy_table::{
     Table, TableStyle,
 };
 
+use super::cluster::{claimed_by, cluster_line};
 use super::terminal::{GREEN, RED, Terminal, YELLOW};
 use super::times::{LocalTime, short_duration};
 use crate::control::summary::Level;
-use crate::control::{
-    ClaimView, ClusterStatus, ConfigRejection, Counts, LifeBasis, TokenPage, TokenView,
-};
+use crate::control::{ClusterStatus, ConfigRejection, Counts, LifeBasis, TokenPage, TokenView};
 use crate::text::{format_token_counts, group_digits, printable};
 
 /// A column of the table.
@@ -136,29 +135,6 @@ pub(in crate::cli) fn heading(page: &TokenPage, terminal: Terminal, time: &Local
     if text.is_empty() { text } else { text + "\n" }
 }
 
-/// The cluster in one line: the replicas, whether etcd can be used, and which part is checked here.
-pub(super) fn cluster_line(cluster: &ClusterStatus, time: &LocalTime) -> String {
-    let etcd = if cluster.reachable {
-        "etcd reachable".to_owned()
-    } else {
-        let since = cluster.unreachable_since;
-        let since = since.map(|since| format!(" since {}", time.at(since.as_millisecond())));
-        let error = cluster.error.as_ref().map(|error| format!(": {error}"));
-        let held = match cluster.held {
-            0 => "; logins would wait for it".to_owned(),
-            1 => "; the login of 1 token waits for it".to_owned(),
-            held => format!("; the logins of {} tokens wait for it", group_digits(held)),
-        };
-        let (since, error) = (since.unwrap_or_default(), error.unwrap_or_default());
-        format!("etcd cannot be used{since}{error}{held}")
-    };
-    let total = cluster.asked + cluster.elsewhere;
-    let (members, asked) = (cluster.members.join(", "), group_digits(cluster.asked));
-    let tokens = if total == 1 { "token" } else { "tokens" };
-    let (total, name) = (group_digits(total), &cluster.name);
-    format!("cluster: {members}; {etcd}; {asked} of {total} {tokens} asked here ({name})")
-}
-
 /// The error of a rejected configuration, in one line.
 fn cause(rejection: &ConfigRejection) -> String {
     let lines: Vec<_> = rejection.error.lines().map(str::trim).collect();
@@ -244,11 +220,6 @@ fn replica(token: &TokenView) -> String {
     }
 }
 
-/// `claimed by keeper-b, 12 s`.
-pub(super) fn claimed_by(claim: &ClaimView) -> String {
-    format!("claimed by {}, {}", claim.replica, short_duration(claim.age_ms))
-}
-
 fn colour(state: &str) -> Color {
     match state {
         "alive" => Color::Green,
@@ -311,6 +282,7 @@ pub(super) fn counts_by_state(counts: &Counts) -> Vec<(usize, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::ClaimView;
 
     #[test]
     fn a_bar_is_full_at_a_full_life_and_empty_only_after_the_expiry() {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::table::claimed_by;
+use super::cluster::claimed_by;
 use super::terminal::{DIM, RED, Terminal, YELLOW};
 use super::times::{LocalTime, short_duration};
 use crate::control::{EventView, LifeBasis, TokenDetail};

@@ -214,8 +214,8 @@ fn report_keys(
         ));
     } else if ids.first() != Some(&meta.key) || old > 0 {
         diagnosis.warning(format!(
-            "[cluster] {old} of {values} token values in etcd are still encrypted with `old_key`: \
-             run `tokenkeep cluster rekey` once all replicas have the new key"
+            "[cluster] etcd still uses `old_key`, for {old} of {values} token values: run \
+             `tokenkeep cluster rekey` once all replicas have the new key"
         ));
     } else {
         let remove = if ids.len() > 1 { "; `old_key` can be removed" } else { "" };
@@ -342,7 +342,10 @@ mod tests {
     #[test]
     fn rotation_under_way_is_a_warning_with_its_next_step() {
         let said = content(&keys(OTHER_KEY, Some(KEY)), &written(&keys(KEY, None), FORMAT));
-        assert!(said.starts_with("warning: [cluster] 1 of 1 token values"), "{said}");
+        assert!(
+            said.starts_with("warning: [cluster] etcd still uses `old_key`, for 1 of 1"),
+            "{said}"
+        );
         assert!(said.contains("`tokenkeep cluster rekey`"), "{said}");
         let said = content(&keys(KEY, Some(OTHER_KEY)), &written(&keys(KEY, None), FORMAT));
         assert!(said.starts_with("ok: ") && said.contains("`old_key` can be removed"), "{said}");

@@ -3,7 +3,8 @@
 //! Each key changes only to a higher revision, so results of transactions, reads and the watch can
 //! come in any order. Values stay with the caller: for a token, only revisions are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::types::{
 use crate::time::Moment;
 
 /// Assumed limit of a claim that cannot be read.
-const UNREADABLE_CLAIM_LIMIT: Duration = Duration::from_mins(10);
+const UNREADABLE_CLAIM_LIMIT: Duration = Duration::from_secs(600);
 
 /// What this replica has seen of etcd.
 #[derive(Debug, Default)]
@@ -22,8 +23,8 @@ pub(super) struct Mirror {
     /// Revision and content; no content if it is unreadable.
     pub(super) members: BTreeMap<Arc<str>, (u64, Option<Arc<Member>>)>,
     pub(super) claims: BTreeMap<TokenHash, SeenClaim>,
-    values: BTreeMap<TokenHash, u64>,
-    counts: BTreeMap<TokenHash, u64>,
+    values: HashMap<TokenHash, u64, BuildHasherDefault<Hashed>>,
+    counts: HashMap<TokenHash, u64, BuildHasherDefault<Hashed>>,
     paused: BTreeMap<TokenHash, (TokenKey, u64)>,
     /// Deletions that the watch has not confirmed: older changes of these keys may still come.
     deleted: BTreeMap<Key, u64>,
@@ -111,9 +112,8 @@ impl Mirror {
         for entry in &entries {
             listed.add(&entry.key);
         }
-        listed.sort();
-        self.values.retain(|token, revision| *revision > at || listed.has_value(*token));
-        self.counts.retain(|token, revision| *revision > at || listed.has_count(*token));
+        self.values.retain(|token, revision| *revision > at || listed.values.contains(token));
+        self.counts.retain(|token, revision| *revision > at || listed.counts.contains(token));
         let gone: Vec<Key> = self
             .claims
             .values()
@@ -214,33 +214,38 @@ impl Mirror {
 /// The keys of a snapshot. Those of all tokens as hashes: there may be a million.
 #[derive(Default)]
 struct Listed {
-    values: Vec<TokenHash>,
-    counts: Vec<TokenHash>,
-    others: std::collections::BTreeSet<Key>,
+    values: HashSet<TokenHash, BuildHasherDefault<Hashed>>,
+    counts: HashSet<TokenHash, BuildHasherDefault<Hashed>>,
+    others: BTreeSet<Key>,
 }
 
 impl Listed {
     fn add(&mut self, key: &Key) {
         match key {
-            Key::Value(token) => self.values.push(token.hash()),
-            Key::Count(token) => self.counts.push(token.hash()),
-            key => {
-                self.others.insert(key.clone());
-            }
+            Key::Value(token) => self.values.insert(token.hash()),
+            Key::Count(token) => self.counts.insert(token.hash()),
+            key => self.others.insert(key.clone()),
+        };
+    }
+}
+
+/// Hasher of a [`TokenHash`], which is a hash.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }
     }
 
-    fn sort(&mut self) {
-        self.values.sort_unstable();
-        self.counts.sort_unstable();
-    }
-
-    fn has_value(&self, token: TokenHash) -> bool {
-        self.values.binary_search(&token).is_ok()
-    }
-
-    fn has_count(&self, token: TokenHash) -> bool {
-        self.counts.binary_search(&token).is_ok()
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 

@@ -431,8 +431,10 @@ impl Replica {
     }
 
     fn left(&mut self) {
-        self.membership.phase = Phase::Left;
-        self.outputs.push(Output::Left);
+        if self.membership.phase != Phase::Left {
+            self.membership.phase = Phase::Left;
+            self.outputs.push(Output::Left);
+        }
     }
 
     /// Reports replicas whose wall clock is wrong, or this one's.

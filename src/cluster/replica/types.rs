@@ -237,10 +237,11 @@ pub struct Spent {
 pub enum Output {
     /// Read all keys, then watch from the next revision on. Ends a watch before.
     Read,
-    /// Renew the lease, or get one of this length and write the record of this replica with it. The
-    /// key must not exist, or have `expected` as revision.
+    /// Renew the lease, or get one of the length of `failover` and write the record of this replica
+    /// with it. The key must not exist, or have `expected` as revision. [`Member::wall_ms`] is filled
+    /// in when the record is sent. One beat is under way at most.
     Beat {
-        /// `None`: only the lease is renewed.
+        /// The record and `expected`; `None`: only the lease is renewed.
         put: Option<(Arc<Member>, u64)>,
     },
     /// Execute a transaction.

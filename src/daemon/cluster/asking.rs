@@ -11,7 +11,7 @@ use crate::time::Moment;
 
 /// How long after the start other replicas may ask about all tokens, until it is known which ones
 /// are this replica's. Without etcd it asks about everything then.
-const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const FIRST_VIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Tokens that one step looks at.
 const STEP: u32 = 32;

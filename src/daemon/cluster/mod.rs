@@ -338,6 +338,11 @@ impl Cluster {
         now: Moment,
         tokens: &mut Tokens,
     ) {
+        if let Notice::Missing { .. } | Notice::Replaced(_) | Notice::ReauthSucceeded { .. } =
+            notice
+        {
+            tokens.note_listing(id);
+        }
         self.publish_if_due(id, notice, now, tokens);
         if let Notice::Checked { remaining_ms, .. } = notice {
             let least = self.settings.failover * 4;
@@ -468,3 +473,6 @@ fn set_paused(id: TokenId, is_paused: bool, now: Moment, tokens: &mut Tokens) {
     // Never refused.
     let _ = tokens.scheduler.request(id, request, now);
 }
+
+#[cfg(test)]
+mod tests;

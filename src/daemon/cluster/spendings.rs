@@ -108,11 +108,10 @@ impl Spendings {
         is_new
     }
 
-    /// What held the spendings of this token, or of all, is over. A token that is held again is not
-    /// reported again.
+    /// What held the spendings of this token, or of all, is over.
     pub(super) fn take_held(&mut self, token: Option<TokenHash>) -> Vec<(TokenHash, TokenId)> {
         match token {
-            Some(hash) => self.held.get(&hash).map(|(id, _)| (hash, *id)).into_iter().collect(),
+            Some(hash) => self.held.remove(&hash).map(|(id, _)| (hash, id)).into_iter().collect(),
             None => self.held.drain().map(|(hash, (id, _))| (hash, id)).collect(),
         }
     }
@@ -294,11 +293,11 @@ mod tests {
             (is_new, spendings.held_count())
         };
         assert_eq!([hold(false), hold(true), hold(true)], [(false, 0), (true, 1), (false, 1)]);
-        assert_eq!(spendings.take_held(Some(hash)), [(hash, token)]);
-        assert!(!spendings.hold(hash, token, true), "it was reported");
         spendings.grant(id);
         assert_eq!(spendings.held_count(), 0);
         assert!(spendings.hold(hash, token, true));
+        assert_eq!(spendings.take_held(Some(hash)), [(hash, token)]);
+        assert!(spendings.take_held(None).is_empty());
     }
 
     #[test]

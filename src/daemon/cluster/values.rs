@@ -220,13 +220,12 @@ impl Cluster {
             self.values.retry_at.get_or_insert(clock::now() + RETRY);
             return;
         }
-        let name = tokens.registry.token(id).map(|entry| Box::from(entry.name()));
-        let Some(name) = name else { return };
+        let Some(name) = tokens.registry.token(id).map(TokenEntry::name) else { return };
         let Waiting { value, refresh, revision, is_refresh_stored } = value;
-        match tokens.companions.of(&name).filter(|_| !is_refresh_stored) {
+        match tokens.companions.of(name).filter(|_| !is_refresh_stored) {
             Some(companion) => {
-                self.values.adopting.insert(key, revision);
-                tasks.adopt(companion, refresh, AdoptedValue { name, value, revision });
+                self.values.adopting.insert(key.clone(), revision);
+                tasks.adopt(companion, refresh, AdoptedValue { key, value, revision });
             }
             None => offer(id, &value, tokens),
         }
@@ -239,14 +238,13 @@ impl Cluster {
         tokens: &mut Tokens,
         tasks: &mut Tasks,
     ) {
-        let AdoptedValue { name, value, revision } = adopted;
-        let Some(id) = tokens.registry.id_of(&name) else { return };
-        let Some(key) = tokens.cluster_key(id) else { return };
+        let AdoptedValue { key, value, revision } = adopted;
         // A newer one may be there already.
         if self.values.adopting.get(&key) != Some(&revision) {
             return;
         }
         self.values.adopting.remove(&key);
+        let Some(id) = tokens.of_cluster_key(&key) else { return };
         let value = Waiting { value, refresh: None, revision, is_refresh_stored: true };
         self.use_value(id, key, value, tokens, tasks);
     }
@@ -303,8 +301,9 @@ impl Cluster {
             (None, Some(id)) if is_new && current.is_some() => tokens.current_value(id)?,
             (None, _) => return None,
         };
+        let sealed = self.seal(key, value.clone(), current)?;
         self.values.note(key.hash(), &value, tokens);
-        self.seal(key, value, current)
+        Some(sealed)
     }
 
     /// Seals a value for the other replicas.

@@ -8,6 +8,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::clients::{certificate_warnings, changed_clients};
+use crate::cluster::etcd::Access;
+use crate::cluster::seal::Keys;
 use crate::control::unmapped_readers;
 use crate::daemon::tasks::blocking::blocking;
 use crate::daemon::tokens::{ServerClients, ServerHandle};
@@ -36,8 +38,14 @@ pub(crate) struct LoadedConfig {
 }
 
 impl LoadedConfig {
-    /// Builds the clients of servers that differ from the `old` ones. Blocks.
+    /// Builds the clients of servers that differ from the `old` ones, and reads the secrets and
+    /// certificates of the cluster, so that unusable ones are rejected. Blocks.
     pub(crate) fn new(mut loaded: Loaded, old: &[ServerHandle]) -> Result<Self, String> {
+        if let Some(cluster) = &loaded.settings.cluster {
+            let variables = |name: &str| std::env::var_os(name);
+            Keys::open(cluster, &variables)?;
+            Access::open(cluster, &variables)?;
+        }
         let clients = changed_clients(&loaded.settings, old).map_err(|error| error.to_string())?;
         loaded.warnings.extend(certificate_warnings(&clients));
         loaded.warnings.extend(unmapped_readers(&loaded));

@@ -81,7 +81,11 @@ impl<'a> ClusterView<'a> {
                 name: name.to_string(),
                 tokens,
                 format: record.map(|record| record.format),
-                keys: record.into_iter().flat_map(|record| &record.keys).map(hex).collect(),
+                keys: record
+                    .into_iter()
+                    .flat_map(|record| &record.keys)
+                    .map(|key| hex(*key))
+                    .collect(),
             }
         });
         replicas.collect()
@@ -129,7 +133,7 @@ pub(crate) fn cluster_detail(view: &View<'_>) -> Result<ClusterDetail, ApiError>
         prefix: cluster.settings.prefix.clone(),
         failover_ms: whole_millis(cluster.settings.failover),
         revision: cluster.revision,
-        sealing_key: cluster.replica.seal_key().as_ref().map(hex),
+        sealing_key: cluster.replica.seal_key().map(hex),
         endpoints: cluster.endpoints.to_vec(),
         replicas: cluster.replicas(),
         claims: cluster.claims(),
@@ -137,7 +141,7 @@ pub(crate) fn cluster_detail(view: &View<'_>) -> Result<ClusterDetail, ApiError>
     })
 }
 
-fn hex(KeyId(id): &KeyId) -> String {
+fn hex(KeyId(id): KeyId) -> String {
     format!("{id:016x}")
 }
 

@@ -33,6 +33,7 @@ use super::tokens::{
 };
 use super::tokens::{Tokens, WriteOutcome};
 use crate::clock;
+use crate::cluster::replica::TokenKey;
 use crate::lifecycle::{Action, CheckResult, Method, Validity};
 use crate::outcome::CallError;
 use crate::profile::Profile;
@@ -99,8 +100,8 @@ pub(crate) struct RefreshState {
 /// A value that another replica has obtained.
 #[derive(Debug)]
 pub(crate) struct AdoptedValue {
-    /// The name of its token.
-    pub(crate) name: Box<str>,
+    /// Its token.
+    pub(crate) key: TokenKey,
     pub(crate) value: TokenValue,
     /// Its revision in etcd.
     pub(crate) revision: u64,

@@ -217,6 +217,22 @@ fn leaving_waits_for_the_spending_under_way_and_begins_no_other() {
 }
 
 #[test]
+fn leaving_ends_once_even_if_etcd_is_refused_meanwhile() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    a.slow = true;
+    a.replica.leave(a.now);
+    a.settle(&mut etcd);
+    let meta = Meta { format: FORMAT, key: KeyId(99) };
+    etcd.set(&Key::Meta, Some(Record::Meta(meta)));
+    a.settle(&mut etcd);
+    let (id, transaction) = a.unsent.remove(0);
+    a.commit(id, &transaction, &mut etcd);
+    a.settle(&mut etcd);
+    assert_eq!(a.reports.iter().filter(|report| **report == Output::Left).count(), 1);
+}
+
+#[test]
 fn leaving_without_etcd_ends_at_once() {
     let mut etcd = Etcd::new();
     let mut a = Peer::joined("a", &mut etcd);

@@ -1,0 +1,82 @@
+//! Bugs of replicas, and controls in the model of etcd, which `tests/replicas` must catch.
+
+use crate::Mutant;
+
+const ONE_SPENDING: &str = "OneSpendingAtATime";
+const ASKED: &str = "EachTokenIsAsked";
+const NEWEST: &str = "SpentForTheNewest";
+const ONE_LOGIN: &str = "OneDeathOneLogin";
+const SPENDING: &str = "SpendingHappens";
+
+pub(crate) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "replicas: the claim is on the lease",
+        file: "tests/replicas/host.rs",
+        text: "claim_on_lease: false,",
+        becomes: "claim_on_lease: true,",
+        caught_by: &[ONE_SPENDING, NEWEST],
+    },
+    Mutant {
+        name: "replicas: a claim does not need the value's revision",
+        file: "src/cluster/replica/claims.rs",
+        text: "        transaction.expected.push((value.clone(), parts.mirror.revision(&value)));\n",
+        becomes: "",
+        caught_by: &[NEWEST, ONE_LOGIN],
+    },
+    Mutant {
+        name: "replicas: claims have no nonce",
+        file: "src/cluster/replica/claims.rs",
+        text: "let nonce = self.chance.u64(..);",
+        becomes: "let nonce = 0;",
+        caught_by: &[ONE_SPENDING, NEWEST],
+    },
+    Mutant {
+        name: "replicas: a lost slot is left at once",
+        file: "src/cluster/replica/view.rs",
+        text: "slot.keep_until = Some(now + self.failover);",
+        becomes: "slot.keep_until = None;",
+        caught_by: &[ASKED],
+    },
+    Mutant {
+        name: "replicas: digests do not matter",
+        file: "src/cluster/replica/view.rs",
+        text: "slot.keep_until.is_some() || digest != Some(self.digests[index])",
+        becomes: "slot.keep_until.is_some() && digest != Some(0)",
+        caught_by: &[ASKED],
+    },
+    Mutant {
+        name: "replicas: reads are serializable",
+        file: "tests/replicas/etcd.rs",
+        text: "const CONSISTENCY: Consistency = Consistency::Linearizable;",
+        becomes: "const CONSISTENCY: Consistency = Consistency::Serializable;",
+        caught_by: &[SPENDING, ONE_SPENDING, NEWEST, ASKED],
+    },
+    Mutant {
+        name: "replicas: a claim is stolen by the clock of its replica",
+        file: "src/cluster/replica/claims.rs",
+        text: "return *seen + claim.limit + STEAL_MARGIN",
+        becomes: "return claim.taken.1 + claim.limit + STEAL_MARGIN",
+        caught_by: &[ONE_SPENDING],
+    },
+    Mutant {
+        name: "replicas: a claim is stolen before its limit",
+        file: "src/cluster/replica/claims.rs",
+        text: "return *seen + claim.limit + STEAL_MARGIN",
+        becomes: "return *seen + claim.limit / 2; #[expect(unreachable_code)] return *seen + STEAL_MARGIN",
+        caught_by: &[ONE_SPENDING],
+    },
+    Mutant {
+        name: "replicas: a spending does not look at the clock",
+        file: "src/cluster/replica/claims.rs",
+        text: "                && now <= spend.begin_by()\n                && mirror.claims.get(hash).is_some_and(|seen| seen.claim.nonce == spend.nonce)\n",
+        becomes: "                && { let _ = (now, mirror, hash); true }\n",
+        caught_by: &[ONE_SPENDING, NEWEST],
+    },
+    Mutant {
+        name: "replicas: a restarted replica releases its claim at once",
+        file: "src/cluster/replica/claims.rs",
+        text: "    since + claim.limit\n",
+        becomes: "    since\n",
+        caught_by: &[ONE_SPENDING],
+    },
+];
