@@ -189,3 +189,22 @@ async fn command_that_needs_etcd_is_refused_while_etcd_cannot_be_used() {
     assert_eq!(refusal(&world, OperatorRequest::Reauth), unavailable);
     assert_eq!(refusal(&world, OperatorRequest::Check), None, "a check needs no etcd");
 }
+
+#[tokio::test]
+async fn value_waits_until_the_source_was_read_and_a_newer_one_takes_its_place() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    let stored = crate::store::StoredValue { value: value("quotes-0"), replaces: None };
+    world.tokens.registry.keep_restored_value(id, stored);
+    world.new_value("quotes", "quotes", "quotes-2", 7);
+    let key = TokenKey::new("sarus", "quotes");
+    assert_eq!(world.current(id), Some(value("quotes-1")));
+    assert!(world.cluster.values.has_unused(&key), "no login meanwhile");
+    world.tokens.registry.take_restored_value(id);
+    world.new_value("quotes", "quotes", "quotes-3", 8);
+    let later = clock::now() + Duration::from_secs(1);
+    world.cluster.retry_values(later, &mut world.tokens, &mut world.tasks);
+    assert_eq!(world.current(id), Some(value("quotes-3")));
+    assert!(!world.cluster.values.has_unused(&key));
+}
