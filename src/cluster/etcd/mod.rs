@@ -37,6 +37,9 @@ use crate::clock::Stopwatch;
 /// Keys of one response.
 const PAGE: u64 = 2_000;
 
+/// Attempts to write the record of this replica, if its key changes meanwhile.
+const PUT_ATTEMPTS: usize = 3;
+
 /// Attempts to read all pages at one revision, if it is compacted meanwhile.
 const READ_ATTEMPTS: usize = 3;
 
@@ -130,7 +133,8 @@ impl Etcd {
         mut expected: u64,
     ) -> Result<(StoreRevision, bool), NoAnswer> {
         let key = Key::Member(Arc::clone(&sender.access.name));
-        loop {
+        let mut at = StoreRevision::default();
+        for _ in 0..PUT_ATTEMPTS {
             let transaction = Transaction {
                 expected: vec![(key.clone(), expected)],
                 puts: vec![(key.clone(), Record::Member(Arc::clone(&member)))],
@@ -138,13 +142,13 @@ impl Etcd {
                 reads: vec![key.clone()],
                 leased: false,
             };
-            let Executed { succeeded, at, found } =
-                self.execute(sender, &transaction, Some(lease)).await?;
-            if succeeded {
+            let executed = self.execute(sender, &transaction, Some(lease)).await?;
+            at = executed.at;
+            if executed.succeeded {
                 return Ok((at, true));
             }
             // The key has vanished with a lease, or an earlier write was executed without an answer.
-            let is = match found.first() {
+            let is = match executed.found.first() {
                 None => 0,
                 Some(found) if found.lease == lease => found.entry.revision,
                 Some(_) => return Ok((at, false)),
@@ -154,6 +158,7 @@ impl Etcd {
             }
             expected = is;
         }
+        Ok((at, false))
     }
 
     /// Whether the record of this replica has this lease. Proves that etcd has a quorum, which the
@@ -209,6 +214,10 @@ impl Etcd {
             }
             entries.extend(page.found.into_iter().map(|found| found.entry));
             let keys = page.keys.as_ref().map(|(first, last)| (&**first, &**last));
+            if keys.is_some_and(|(first, last)| first < walk.range().0 || last < first) {
+                let why = "the response contains keys of another page: check for a proxy or cache";
+                return Err(NoAnswer::Unanswered(why.to_owned()));
+            }
             let visited = Visited { keys, more: page.more, count: page.count };
             if !walk.advance(visited, PAGE) {
                 return Ok((at, entries));
@@ -241,6 +250,9 @@ impl Etcd {
             };
         // From here on no notification is missed.
         let mut failed = pin!(endpoint.failed.notified());
+        if !Arc::ptr_eq(&sender, &self.sender()) {
+            return End::Lost; // Reconfigured while the stream was opened.
+        }
         let mut next = Ok(first);
         loop {
             match next {
@@ -367,6 +379,12 @@ impl Engine for Etcd {
 
     async fn reachable(&self) -> Vec<EndpointState> {
         let sender = self.sender();
+        if sender.access.user.is_some() {
+            // Logs in, if necessary. An endpoint that hangs must not hold up the others.
+            let read = interpret::status;
+            let path = "/v3/maintenance/status";
+            let _ = sender.request(path, b"{}".to_vec(), Repeat::Elsewhere, read).await;
+        }
         let ask = async |endpoint: &access::Endpoint| {
             let status = sender.ask(endpoint, "/v3/maintenance/status", interpret::status).await;
             let state = status.map(|status| (status.version, status.at));
