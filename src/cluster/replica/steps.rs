@@ -151,9 +151,11 @@ impl Replica {
     pub(super) fn accepts(&mut self, at: StoreRevision, floor: u64, now: Moment) -> bool {
         if let Some(seen) = self.seen {
             let why = if seen.cluster != at.cluster {
-                "this is another etcd cluster than before"
+                "this is another etcd cluster than before; if it is the right one, run `tokenkeep \
+                 reload` on each replica"
             } else if at.revision < floor {
-                "etcd has an older state than before; was it restored from a backup?"
+                "etcd has an older state than before; if it was restored from a backup, run \
+                 `tokenkeep reload` on each replica"
             } else {
                 ""
             };
@@ -346,7 +348,7 @@ impl Replica {
                 let mut parts = Parts { settings, mirror, operations, out: outputs, floor, now };
                 publications.published(hash, done, &mut parts);
             }
-            Purpose::Release(_) => {}
+            Purpose::Release(_) | Purpose::Recount => {}
             Purpose::Pause(token, paused) => {
                 if result.succeeded || self.mirror.is_paused(token.hash()) == paused {
                     self.outputs.push(Output::Answered(id, Ok(())));
@@ -395,6 +397,7 @@ impl Replica {
             Purpose::Pause(..) | Purpose::Rekey => {
                 self.outputs.push(Output::Answered(id, Err(why.clone())));
             }
+            Purpose::Recount => {}
             Purpose::End(_) | Purpose::Publish(_) | Purpose::Release(_) => {
                 let at = now + self.membership.interval();
                 self.operations.retry(id, operation, at);
