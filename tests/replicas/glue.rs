@@ -11,13 +11,17 @@ use tokenkeep::scheduler::{SchedulerOutput, Ticket};
 use tokenkeep::time::Moment;
 
 use crate::api::Value;
+use crate::chance::Ms;
 use crate::host::{Daemon, Newest, Origin, key_of, token_of};
 use crate::invariants::{Invariant, Violation};
-use crate::world::World;
+use crate::world::{Happening, World};
 
 /// A spending must begin within this time: a login, and anything else.
 const LOGIN_BEGINS: Duration = Duration::from_secs(10);
 const OTHER_BEGINS: Duration = Duration::from_secs(5);
+
+/// The longest that a daemon needs to look at all of its tokens.
+const SLOWEST_WALK: Ms = 2_000;
 
 /// The most outputs of one turn, and the most rounds of passing them on.
 const MOST_OUTPUTS: usize = 400;
@@ -72,7 +76,7 @@ impl World {
         let now = self.hosts[host].moment(self.now);
         match output {
             Output::Read | Output::Beat { .. } | Output::Commit(..) => self.send(host, output),
-            Output::SlotsChanged => self.apply_slots(host),
+            Output::SlotsChanged => self.slots_changed(host),
             Output::Granted { id, .. } => {
                 self.tally.granted += 1;
                 self.granted(host, id)?;
@@ -149,7 +153,18 @@ impl World {
         Ok(())
     }
 
-    /// The slots of a replica have changed, or it stops to wait for a view.
+    /// The slots of a replica have changed, or it stops to wait for a view. A daemon with many tokens
+    /// needs time to look at all of them.
+    pub(crate) fn slots_changed(&mut self, host: usize) {
+        if self.chance.odds(0.3) {
+            let takes = self.chance.spread(1, SLOWEST_WALK.min(self.beat_time()));
+            self.at(self.now + takes, Happening::AppliesSlots(host));
+        } else {
+            self.apply_slots(host);
+        }
+    }
+
+    /// Tells the scheduler which tokens it asks about.
     pub(crate) fn apply_slots(&mut self, host: usize) {
         let moment = self.hosts[host].moment(self.now);
         let Some(daemon) = &mut self.hosts[host].daemon else { return };

@@ -32,6 +32,8 @@ pub(crate) enum Happening {
     Resumes(usize),
     /// An operator reloads it, so that it accepts the restored etcd.
     Accepts(usize),
+    /// Its daemon has looked at all tokens after its slots had changed.
+    AppliesSlots(usize),
     /// It notices that the source of a token has changed.
     ReadsSource { host: usize, token: usize },
     /// An operation arrives at etcd.
@@ -192,6 +194,10 @@ impl World {
             Happening::Accepts(host) => {
                 self.turn(host, |daemon, now| daemon.replica.accept_store(now))
             }
+            Happening::AppliesSlots(host) => {
+                self.apply_slots(host);
+                self.turn(host, |_, _| {})
+            }
             Happening::ReadsSource { host, token } => {
                 self.reads_source(host, token);
                 self.turn(host, |_, _| {})
@@ -239,6 +245,7 @@ impl World {
         match happening {
             Happening::Starts(host)
             | Happening::Accepts(host)
+            | Happening::AppliesSlots(host)
             | Happening::ReadsSource { host, .. }
             | Happening::Watched { host, .. }
             | Happening::WatchEnds { host, .. }
@@ -286,7 +293,7 @@ impl World {
         let Some(daemon) = &mut self.hosts[host].daemon else { return };
         if daemon.replica.has_view() || daemon.patient_until.is_some_and(|until| until <= now) {
             daemon.patient_until = None;
-            self.apply_slots(host);
+            self.slots_changed(host);
         }
     }
 
