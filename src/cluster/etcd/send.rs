@@ -88,10 +88,20 @@ impl From<LineError> for Attempt {
 /// Sends requests, and logs in.
 pub(super) struct Sender {
     pub(super) access: Access,
-    /// Number of logins, and the token of the last one.
-    login: std::sync::Mutex<(u64, Option<HeaderValue>)>,
+    login: std::sync::Mutex<Login>,
     /// Held by the request that logs in.
     logging_in: Mutex<()>,
+}
+
+/// The last login at etcd.
+#[derive(Clone, Default)]
+struct Login {
+    /// Number of logins so far.
+    number: u64,
+    /// What it returned; `None` if etcd has no users.
+    token: Option<HeaderValue>,
+    /// Whether requests use it. If not, the next one logs in first.
+    is_valid: bool,
 }
 
 /// A request, and how its response is read.
@@ -226,26 +236,38 @@ impl Sender {
 
     /// Sends a request with a token, if etcd has users. A token that is not valid is renewed once.
     async fn logged_in<T>(&self, endpoint: &Endpoint, call: &Call<'_, T>) -> Exchanged<T> {
-        let (mut number, mut token) = self.login();
-        if number == 0 && self.access.user.is_some() {
-            if let Err(failure) = self.log_in(endpoint, number).await? {
+        let mut login = self.login();
+        if !login.is_valid && self.access.user.is_some() {
+            if let Err(failure) = self.log_in(endpoint, login.number).await? {
                 return Ok(Err(failure));
             }
-            (number, token) = self.login();
+            login = self.login();
         }
-        match self.exchange(endpoint, call, token).await? {
-            Err(Failure::LogIn) => {}
-            answer => return Ok(answer),
+        match self.exchange(endpoint, call, login.token.clone()).await {
+            Ok(Err(Failure::LogIn)) => {}
+            Err(Attempt::NoResponse(error)) => {
+                self.distrust(&login);
+                return Err(Attempt::NoResponse(error));
+            }
+            answer => return answer,
         }
-        match self.log_in(endpoint, number).await? {
-            Ok(()) => self.exchange(endpoint, call, self.login().1).await,
+        match self.log_in(endpoint, login.number).await? {
+            Ok(()) => self.exchange(endpoint, call, self.login().token).await,
             Err(failure) => Ok(Err(failure)),
         }
     }
 
-    /// Number of logins, and the token of the last one.
-    fn login(&self) -> (u64, Option<HeaderValue>) {
+    fn login(&self) -> Login {
         self.login.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// After a request without a response, the next one logs in. An etcd that was restored or replaced
+    /// does not refuse a token that was issued at a later index of its log: it waits for that index.
+    fn distrust(&self, login: &Login) {
+        let mut current = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.number == login.number && current.token.is_some() {
+            current.is_valid = false;
+        }
     }
 
     /// Logs in, unless another request has done so since the login `number`.
@@ -260,7 +282,7 @@ impl Sender {
         // The request that logs in may have to wait for this endpoint.
         let waiting = timeout(REQUEST_TIMEOUT, self.logging_in.lock()).await;
         let _one = waiting.map_err(|_| Attempt::NotSent(no_response(REQUEST_TIMEOUT)))?;
-        if self.login().0 != number {
+        if self.login().number != number {
             return Ok(Ok(()));
         }
         let body = json!({ "name": user, "password": password.expose_secret() }).to_string();
@@ -279,7 +301,8 @@ impl Sender {
             token.set_sensitive(true);
             token
         });
-        *self.login.lock().unwrap_or_else(PoisonError::into_inner) = (number + 1, token);
+        let login = Login { number: number + 1, token, is_valid: true };
+        *self.login.lock().unwrap_or_else(PoisonError::into_inner) = login;
         Ok(Ok(()))
     }
 

@@ -151,9 +151,11 @@ impl Replica {
     pub(super) fn accepts(&mut self, at: StoreRevision, floor: u64, now: Moment) -> bool {
         if let Some(seen) = self.seen {
             let why = if seen.cluster != at.cluster {
-                "this is another etcd cluster than before"
+                "this is another etcd cluster than before; if it is the right one, run `tokenkeep \
+                 reload` on each replica"
             } else if at.revision < floor {
-                "etcd has an older state than before; was it restored from a backup?"
+                "etcd has an older state than before; if it was restored from a backup, run \
+                 `tokenkeep reload` on each replica"
             } else {
                 ""
             };

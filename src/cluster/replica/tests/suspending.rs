@@ -147,7 +147,8 @@ fn nothing_is_taken_from_an_etcd_that_was_restored_until_it_is_accepted() {
     a.pass(seconds(100), &mut etcd);
     etcd.at.revision = 1_000;
     a.pass(seconds(100), &mut etcd);
-    let restored = "etcd has an older state than before; was it restored from a backup?";
+    let restored = "etcd has an older state than before; if it was restored from a backup, run \
+                    `tokenkeep reload` on each replica";
     assert_eq!(a.notices(), [ClusterNotice::Unreachable(restored.into())]);
     assert_eq!(etcd.log.len(), 1, "something was written");
     a.replica.accept_store(a.now);
@@ -195,7 +196,11 @@ fn nothing_is_taken_from_another_etcd() {
     let mut a = Peer::with(ReplicaSettings { seen, ..settings("a") });
     a.pass(seconds(10), &mut etcd);
     assert_eq!(etcd.log.len(), 0, "something was written");
-    let notice = ClusterNotice::Unreachable("this is another etcd cluster than before".into());
+    let notice = ClusterNotice::Unreachable(
+        "this is another etcd cluster than before; if it is the right one, run `tokenkeep reload` on \
+         each replica"
+            .into(),
+    );
     assert_eq!(a.notices(), [notice]);
 }
 
