@@ -61,7 +61,7 @@ impl Engine for Fake {
     }
 
     async fn leave(&self) {
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 }
 
