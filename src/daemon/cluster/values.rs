@@ -328,7 +328,7 @@ impl Cluster {
         tokens: &mut Tokens,
     ) {
         match notice {
-            Notice::Replaced(by) if !self.is_stored_by_spending(id, *by, tokens) => {
+            Notice::Replaced(by) if !is_stored_by_spending(id, *by, tokens) => {
                 self.values.unpublished.insert(id);
             }
             // Only the value of another replica: one of the source says nothing about that in etcd.
@@ -348,18 +348,6 @@ impl Cluster {
             _ => return,
         }
         self.publish(id, now, tokens);
-    }
-
-    /// Whether the replica stores a new value itself: it is another replica's, or comes from a
-    /// spending. If its claim was stolen meanwhile, a newer value may be in etcd.
-    fn is_stored_by_spending(&self, id: TokenId, by: ReplacedBy, tokens: &Tokens) -> bool {
-        match by {
-            ReplacedBy::Replica | ReplacedBy::Reauth => true,
-            ReplacedBy::Renewal => {
-                tokens.scheduler.spec(id).is_some_and(|spec| spec.policy.rotates)
-            }
-            ReplacedBy::Source => false,
-        }
     }
 
     /// Puts the current value of a token into etcd, if it is verified and etcd has another one.
@@ -384,6 +372,16 @@ impl Cluster {
         self.values.waiting.remove(&key);
         self.values.note(key.hash(), &value, tokens);
         self.replica.publish(key, sealed, now);
+    }
+}
+
+/// Whether the replica stores a new value itself: it is another replica's, or comes from a
+/// spending. If its claim was stolen meanwhile, a newer value may be in etcd.
+fn is_stored_by_spending(id: TokenId, by: ReplacedBy, tokens: &Tokens) -> bool {
+    match by {
+        ReplacedBy::Replica | ReplacedBy::Reauth => true,
+        ReplacedBy::Renewal => tokens.scheduler.spec(id).is_some_and(|spec| spec.policy.rotates),
+        ReplacedBy::Source => false,
     }
 }
 
