@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! main ─ cli ─┬─ daemon ──┬─ scheduler ── lifecycle
+//!             │           ├─ cluster
 //!             │           ├─ api · hook · inventory · token_source · store · systemd · clock · arena
 //!             │           └─ control · event_log · users
 //!             └─ settings

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::cluster::{Cluster, ClusterEvent, Spending, Start, is_spending, obtained};
+use super::cluster::{self, Cluster, ClusterEvent, Spending, Start, is_spending, obtained};
 use super::companions::CompanionEvent;
 use super::config::{ConfigEvent, maintenance_windows};
 use super::control::{ControlEvent, Parts};
@@ -525,6 +525,7 @@ impl Daemon {
         tokens.log.event(EventName::DaemonStopping, "stopping", Fields::default());
         service_manager::report_error(systemd::stopping(), &mut tokens.log);
         let longest = shutdown::LONGEST + Duration::from_secs(1);
+        let longest = if cluster.is_some() { longest + cluster::LONGEST_LEAVE } else { longest };
         service_manager::report_error(systemd::extend_timeout(longest), &mut tokens.log);
         config.stop();
         tokens.scheduler.stop_reauth();

@@ -373,9 +373,13 @@ impl Chaos {
         let stored = history::values(&writes, &[KEY, NEW_KEY]);
         let ledger = self.cluster.api.ledger();
         let verdict = ledger.judge(&stored);
-        assert!(verdict.double.is_empty(), "{:#?}\n{}", verdict.double, self.story());
+        if let Some(login) = verdict.double.first() {
+            let story = self.cluster.story_of(&login.token);
+            panic!("{} double logins, such as {login:#?}\n{story}", verdict.double.len());
+        }
         for login in &verdict.lost {
-            assert!(self.is_excused(&ledger, login), "{login:#?}\n{}", self.story());
+            let is_excused = self.is_excused(&ledger, login);
+            assert!(is_excused, "{login:#?}\n{}", self.cluster.story_of(&login.token));
         }
         let dead = ledger.dead(is_eternal);
         assert!(dead.is_empty(), "died although they could have lived: {dead:?}\n{}", self.story());

@@ -1,9 +1,11 @@
 //! A new value reaches every replica, from whichever it comes.
 
+use tokenkeep::clock;
+
 use crate::namespace::report;
 use crate::network::scenario;
 use crate::stage::{Cluster, Token};
-use crate::support::{ISSUED, seconds, until};
+use crate::support::{ISSUED, PATIENCE, millis, seconds, until};
 
 /// A token with a login, whose first value is dead, and that lives for long after a login.
 fn token(name: &str) -> Token {
@@ -20,6 +22,17 @@ fn is_everywhere(cluster: &Cluster, value: &str) -> bool {
     })
 }
 
+async fn reaches_all(cluster: &Cluster, value: &str) {
+    let deadline = clock::now() + PATIENCE;
+    while !is_everywhere(cluster, value) {
+        let files = cluster.replicas.iter().map(|replica| replica.stage.read("app.token"));
+        let files: Vec<_> = files.collect();
+        let story = || cluster.story_of("app");
+        assert!(clock::now() < deadline, "{value} is not in {files:?}\n{}", story());
+        tokio::time::sleep(millis(20)).await;
+    }
+}
+
 fn newest(cluster: &Cluster) -> String {
     cluster.api.see(|ledger| ledger.newest["app"].clone())
 }
@@ -34,7 +47,7 @@ fn value_of_one_login_reaches_file_and_env_file_of_every_replica() {
         cluster.join().await;
         cluster.api.until("a login", |ledger| ledger.newest["app"] != first).await;
         let value = newest(&cluster);
-        until("the value is everywhere", || is_everywhere(&cluster, &value)).await;
+        reaches_all(&cluster, &value).await;
         let mut by: Vec<_> = Vec::new();
         for replica in &cluster.replicas {
             let line = replica.daemon().event("token_replaced", "app").await;
@@ -81,7 +94,7 @@ fn value_that_an_operator_puts_on_one_host_reaches_the_others() {
             assert!(value.starts_with(ISSUED));
             let began = cluster.api.now();
             cluster.replicas[index].stage.replace("app.token", &value);
-            until("the value is everywhere", || is_everywhere(&cluster, &value)).await;
+            reaches_all(&cluster, &value).await;
             let took = cluster.api.since(began);
             assert!(took < seconds(30), "after {took:?}");
         }
@@ -112,7 +125,7 @@ fn value_of_the_cluster_survives_a_start_without_etcd() {
         cluster.join().await;
         cluster.api.until("a login", |ledger| ledger.newest["app"] != first).await;
         let value = newest(&cluster);
-        until("the value is everywhere", || is_everywhere(&cluster, &value)).await;
+        reaches_all(&cluster, &value).await;
         for replica in &mut cluster.replicas {
             replica.stop().await;
         }
@@ -143,5 +156,32 @@ fn value_of_the_cluster_survives_a_start_without_etcd() {
         let logins = cluster.api.see(|ledger| ledger.logins.len());
         assert_eq!(logins, 1, "{}", cluster.story());
         report("start without etcd", "the stored value serves");
+    });
+}
+
+#[test]
+#[ignore = "needs etcd: tests/cluster/run"]
+fn token_that_is_added_later_gets_the_value_of_the_cluster_instead_of_a_login() {
+    scenario(async || {
+        let mut cluster = Cluster::new(1, 2, vec![token("app")]).await;
+        let first = newest(&cluster);
+        cluster.api.expire(&first);
+        // The second replica does not have the token yet, but its file, with the dead value.
+        let text = cluster.section(1) + &cluster.tables(1, &[]);
+        cluster.replicas[1].stage.configure(&text);
+        cluster.join().await;
+        cluster.api.until("a login", |ledger| ledger.newest["app"] != first).await;
+        let value = newest(&cluster);
+        until("the value is stored", || {
+            cluster.replicas[0].stage.read("app.token").trim() == value
+        })
+        .await;
+        cluster.configure(1);
+        let output = cluster.replicas[1].command("reload", &["--wait"]).await;
+        assert!(output.status.success(), "{output:?}");
+        reaches_all(&cluster, &value).await;
+        let logins = cluster.api.see(|ledger| ledger.logins.len());
+        assert_eq!(logins, 1, "{}", cluster.story_of("app"));
+        report("added later", "one login");
     });
 }

@@ -15,9 +15,10 @@ use crate::support::{
     simulator, token_table, until,
 };
 
-/// What has tests of its own: it changes the configuration, never ends, or concerns another
-/// installation.
-const EXCLUDED: [&str; 7] = ["add", "demo", "init", "remove", "run", "--follow", "--user"];
+/// What has tests of its own: it changes the configuration, never ends, needs etcd, or concerns
+/// another installation.
+const EXCLUDED: [&str; 8] =
+    ["add", "cluster", "demo", "init", "remove", "run", "--follow", "--user"];
 
 /// The lines of the `sh` blocks of the pages for users that call tokenkeep or its socket.
 fn commands() -> Vec<String> {

@@ -150,7 +150,7 @@ impl World {
                 }
             }
             Incident::BackUp => self.etcd.back_up(),
-            Incident::Restore => return self.restore(),
+            Incident::Restore => self.restore(),
             Incident::NewValue => self.new_value(host, token),
             Incident::Configure => self.reconfigure(token),
             Incident::ClockJumps => {
@@ -191,12 +191,12 @@ impl World {
     }
 
     /// Etcd is restored from a backup. Operators accept that, one replica after the other.
-    fn restore(&mut self) -> Result<(), Violation> {
+    fn restore(&mut self) {
         let cluster =
             if self.fault_chance.odds(0.5) { self.etcd.cluster } else { self.fault_chance.seed() };
         let now = self.now;
         if now < self.etcd.down_until || !self.etcd.restore(cluster, now) {
-            return Ok(());
+            return;
         }
         self.trace.event(now, || "etcd is restored".to_owned());
         self.tally.restored += 1;
@@ -219,7 +219,6 @@ impl World {
         }
         self.watch.restored(now, last);
         self.troubled_until(last);
-        Ok(())
     }
 
     /// An operator logs in, and puts the value on one host.

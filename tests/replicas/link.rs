@@ -255,7 +255,7 @@ impl World {
                     daemon.watch = Some(EtcdWatch { generation, next, silent_until: 0 });
                 }
                 self.turn(host, |daemon, now| {
-                    daemon.replica.read_finished(Ok((at, entries)), now)
+                    daemon.replica.read_finished(Ok((at, entries)), now);
                 })?;
                 self.notify_watch(host);
                 Ok(())

@@ -14,6 +14,7 @@ mod invariants;
 mod link;
 mod plan;
 mod runner;
+mod spendings;
 mod trace;
 mod world;
 

@@ -346,6 +346,26 @@ impl Replica {
         self.send_publications(now);
     }
 
+    /// Attempts of a token do not count any more: the value of the last one has lived long enough. The
+    /// next replica that logs in must not count them. Does nothing if a spending is under way, whose
+    /// end says the same, or if etcd cannot be used.
+    pub fn recount(&mut self, token: TokenKey, count: Count, now: Moment) {
+        self.observe(now);
+        let is_spending = self.claims.is_spending(token.hash());
+        let key = Key::Count(token);
+        let revision = self.mirror.revision(&key);
+        if revision == 0 || is_spending || self.membership.hold_reason().is_some() {
+            return;
+        }
+        let transaction = Transaction {
+            expected: vec![(key.clone(), revision)],
+            puts: vec![(key.clone(), Record::Count(count))],
+            reads: vec![key],
+            ..Transaction::default()
+        };
+        self.operate(Purpose::Recount, transaction);
+    }
+
     /// An operator pauses a token for all replicas, or resumes it. Ends in [`Output::Answered`].
     pub fn set_paused(&mut self, token: TokenKey, paused: bool, _now: Moment) -> OperationId {
         let transaction = self.pause(&token, paused);

@@ -348,7 +348,7 @@ impl Replica {
                 let mut parts = Parts { settings, mirror, operations, out: outputs, floor, now };
                 publications.published(hash, done, &mut parts);
             }
-            Purpose::Release(_) => {}
+            Purpose::Release(_) | Purpose::Recount => {}
             Purpose::Pause(token, paused) => {
                 if result.succeeded || self.mirror.is_paused(token.hash()) == paused {
                     self.outputs.push(Output::Answered(id, Ok(())));
@@ -397,6 +397,7 @@ impl Replica {
             Purpose::Pause(..) | Purpose::Rekey => {
                 self.outputs.push(Output::Answered(id, Err(why.clone())));
             }
+            Purpose::Recount => {}
             Purpose::End(_) | Purpose::Publish(_) | Purpose::Release(_) => {
                 let at = now + self.membership.interval();
                 self.operations.retry(id, operation, at);

@@ -65,6 +65,9 @@ const SEEN_INTERVAL: Duration = Duration::from_secs(5);
 /// How long leaving the cluster may take: then the lease ends by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The same, and how long ending the lease may take.
+pub(crate) const LONGEST_LEAVE: Duration = LEAVE_TIMEOUT.saturating_add(Duration::from_secs(1));
+
 /// Environment variable of debug builds: claims end with the lease, which is not safe. Tests set it to
 /// see that they would notice two spendings at once.
 const CLAIM_ON_LEASE: &str = "TOKENKEEP_TEST_CLAIM_ON_LEASE";

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::values::NewValue;
 use super::{Cluster, Start, notices, put_off};
+use crate::clock;
 use crate::cluster::replica::{Count, SpendId, SpendRequest, Spent, TokenHash, TokenKey};
 use crate::daemon::state::wall_ms;
 use crate::daemon::tasks::RefreshState;
@@ -326,6 +327,15 @@ fn count_of(id: TokenId, tokens: &Tokens) -> Option<Count> {
         counted: attempts.counted,
         in_a_row: attempts.in_a_row,
     })
+}
+
+/// The login attempts of a token that has none in flight; none of them may count.
+pub(super) fn count_now(id: TokenId, tokens: &Tokens) -> Count {
+    let reauth = tokens.registry.token(id).and_then(|token| token.config().reauth.as_ref());
+    let window = reauth.map(|reauth| reauth.policy.window).unwrap_or_default();
+    // The others take over only a count whose window has not ended.
+    let none = || Count { window_end_ms: wall_ms(clock::now() + window), counted: 0, in_a_row: 0 };
+    count_of(id, tokens).unwrap_or_else(none)
 }
 
 #[cfg(test)]

@@ -257,3 +257,22 @@ async fn dead_candidate_of_another_replica_is_not_reported_as_one_of_the_source(
     let expired = Notice::Expired { fault, candidate: false };
     assert_eq!(world.tokens.origin_of_dead_candidate(id, &expired), None);
 }
+
+#[tokio::test]
+async fn value_waits_until_the_source_was_read_and_a_newer_one_takes_its_place() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    let stored = crate::store::StoredValue { value: value("quotes-0"), replaces: None };
+    world.tokens.registry.keep_restored_value(id, stored);
+    world.new_value("quotes", "quotes", "quotes-2", 7);
+    let key = TokenKey::new("sarus", "quotes");
+    assert_eq!(world.current(id), Some(value("quotes-1")));
+    assert!(world.cluster.values.has_unused(&key), "no login meanwhile");
+    world.tokens.registry.take_restored_value(id);
+    world.new_value("quotes", "quotes", "quotes-3", 8);
+    let later = clock::now() + Duration::from_secs(1);
+    world.cluster.retry_values(later, &mut world.tokens, &mut world.tasks);
+    assert_eq!(world.current(id), Some(value("quotes-3")));
+    assert!(!world.cluster.values.has_unused(&key));
+}

@@ -37,8 +37,12 @@ impl Tokens {
         };
         // The scheduler can also give back an attempt without a notice.
         let counted = token.attempts().map_or(0, |attempts| attempts.counted);
-        if self.registry.set_counted(id, counted) != counted {
+        let before = self.registry.set_counted(id, counted);
+        if before != counted {
             self.persist_attempts(id);
+        }
+        if before > counted {
+            self.note_refund(id);
         }
         if matches!(notice, Notice::ReauthFailed { .. })
             && let Some(reauth) = self.scheduler.spec(id).and_then(|spec| spec.reauth)
