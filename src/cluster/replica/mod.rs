@@ -31,8 +31,8 @@ mod tests;
 
 pub use self::types::{
     Claim, ClaimCounts, ClusterNotice, Count, Entry, HeldReason, Key, KeyId, Member, Meta,
-    OperationId, Output, Record, ReplicaSettings, SLOTS, SpendId, SpendRequest, Spent, StoreError,
-    StoreRevision, TokenHash, TokenKey, Transaction, TransactionResult,
+    OperationId, Output, Overdue, Record, ReplicaSettings, SLOTS, SpendId, SpendRequest, Spent,
+    StoreError, StoreRevision, TokenHash, TokenKey, Transaction, TransactionResult,
 };
 
 use std::sync::Arc;
@@ -140,6 +140,17 @@ impl Replica {
     /// Who spends for the token, and since when, as far as this replica has seen.
     pub fn claim_of(&self, token: TokenHash) -> Option<(&Arc<str>, Moment)> {
         self.mirror.claims.get(&token).map(|seen| (&seen.claim.replica, seen.seen))
+    }
+
+    /// When the claim of another replica for a token, if there is one, is to be over.
+    pub fn overdue(&self, token: TokenHash) -> Option<Overdue> {
+        let seen = self.mirror.claims.get(&token)?;
+        let replica = &seen.claim.replica;
+        (*replica != self.settings.name).then(|| Overdue {
+            replica: replica.clone(),
+            since: seen.seen + seen.claim.limit,
+            free_at: claims::free_at(seen, &self.settings),
+        })
     }
 
     /// How many claims came to what.

@@ -299,6 +299,17 @@ pub enum Output {
     Left,
 }
 
+/// When a claim of another replica is to be over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overdue {
+    /// The name of the replica.
+    pub replica: Arc<str>,
+    /// Its spending has ended by then, if the replica lives and can use etcd.
+    pub since: Moment,
+    /// When this replica may take the claim.
+    pub free_at: Moment,
+}
+
 /// Why a spending may not begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeldReason {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::cluster::replica::ClusterNotice;
+use crate::cluster::replica::{ClusterNotice, Overdue};
 use crate::daemon::tokens::{Tokens, names_of};
 use crate::event_log::{EventLog, EventName, Fields};
 use crate::scheduler::TokenId;
 use crate::text::format_millis;
-use crate::time::whole_millis;
+use crate::time::{Moment, whole_millis};
 
 /// Logs what the replica reports.
 pub(super) fn replica(log: &mut EventLog, own: &str, notice: &ClusterNotice) {
@@ -68,6 +68,25 @@ pub(super) fn held(id: TokenId, error: &str, retry_in: Duration, tokens: &mut To
     let message = format!(
         "a new value is needed, but without etcd another replica may be obtaining one: {error}"
     );
+    tokens.log.event(EventName::ReauthHeld, &message, fields);
+}
+
+/// Logs that a login, or another spending, waits for one that another replica does not end.
+pub(super) fn overdue(id: TokenId, overdue: &Overdue, now: Moment, tokens: &mut Tokens) {
+    let Some(entry) = tokens.registry.token(id) else { return };
+    let replica = &*overdue.replica;
+    let retry_in_ms = whole_millis(overdue.free_at.since(now));
+    let error = format!("{replica} has started to obtain one and has not finished in time");
+    let message = format!(
+        "a new value is needed, but {error}; this replica can take over in {}",
+        format_millis(retry_in_ms)
+    );
+    let fields = Fields {
+        error: Some(&error),
+        replica: Some(replica),
+        retry_in_ms: Some(retry_in_ms),
+        ..names_of(&tokens.servers, entry)
+    };
     tokens.log.event(EventName::ReauthHeld, &message, fields);
 }
 

@@ -4,9 +4,10 @@ use super::asking::FIRST_VIEW_TIMEOUT;
 use super::*;
 use crate::api::Client;
 use crate::cluster::record::path;
-use crate::cluster::replica::{Entry, Key, Record};
+use crate::cluster::replica::{Claim, Entry, FORMAT, Key, Meta, Record};
 use crate::cluster::seal::Plain;
 use crate::daemon::tokens::{TokenConfig, TokenOrigin};
+use crate::event_log::{EventName, Fields, LoggedEvent, Severity};
 use crate::lifecycle::SourceChange;
 use crate::scheduler::TokenSpec;
 use crate::secret::TokenValue;
@@ -107,9 +108,11 @@ async fn no_token_is_asked_about_before_it_is_known_who_asks_or_two_seconds_have
     let began = clock::now();
     world.turn(began);
     assert!(!world.tokens.scheduler.is_asked(id) && !world.cluster.replica.has_view());
+    assert_eq!(world.tokens.value_state(id, began), State::Elsewhere);
     world.turn(began + FIRST_VIEW_TIMEOUT);
     world.settle();
     assert!(world.tokens.scheduler.is_asked(id), "without etcd this replica asks about all");
+    assert_eq!(world.tokens.value_state(id, began), State::Unverified);
 }
 
 #[tokio::test]
@@ -188,6 +191,71 @@ async fn command_that_needs_etcd_is_refused_while_etcd_cannot_be_used() {
     let unavailable = Some(crate::control::ApiErrorKind::Unavailable);
     assert_eq!(refusal(&world, OperatorRequest::Reauth), unavailable);
     assert_eq!(refusal(&world, OperatorRequest::Check), None, "a check needs no etcd");
+}
+
+#[tokio::test]
+async fn login_that_waits_for_a_replica_which_does_not_finish_is_reported_once() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    let (began, token) = (clock::now(), TokenKey::new("sarus", "quotes"));
+    let claim = Claim {
+        replica: "keeper-b".into(),
+        incarnation: 2,
+        nonce: 3,
+        limit: Duration::from_secs(40),
+        taken: (2, began),
+    };
+    let entries = [
+        (Key::Meta, Record::Meta(Meta { format: FORMAT, key: world.cluster.keys.ids()[0] })),
+        (Key::Claim(token.clone()), Record::Claim(claim)),
+    ];
+    let entry = |(key, record)| Entry { key, record: Some(record), revision: 5 };
+    let at = StoreRevision { cluster: 1, revision: 5 };
+    world.cluster.replica.read_finished(Ok((at, entries.map(entry).to_vec())), began);
+    world.turn(began);
+    world.settle();
+    assert!(world.tokens.scheduler.is_asked(id));
+    let overdue = world.cluster.replica.overdue(token.hash()).unwrap();
+    world.cluster.spendings.hold(token.hash(), id, false, Some(overdue.since));
+    let held = |world: &World| {
+        let events = world.tokens.log.history().latest(100);
+        let is_held = |(_, event): &(u64, &LoggedEvent)| event.name == EventName::ReauthHeld;
+        events.filter(is_held).map(|(_, event)| event.text.to_string()).collect::<Vec<_>>()
+    };
+    let limit = Duration::from_secs(40);
+    for (after, reports) in [(limit / 2, 0), (limit, 1), (limit + limit / 8, 1)] {
+        world.cluster.report_overdue(began + after, &mut world.tokens);
+        assert_eq!(held(&world).len(), reports, "{after:?}");
+    }
+    assert_eq!(
+        held(&world),
+        ["a new value is needed, but keeper-b has started to obtain one and has not finished in \
+          time; this replica can take over in 30 s"]
+    );
+}
+
+#[tokio::test]
+async fn dead_candidate_of_another_replica_is_not_reported_as_one_of_the_source() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    let fault = crate::outcome::CallError::default();
+    let expired = Notice::Expired { fault, candidate: true };
+    let spare = world.tokens.scheduler.spare_slot(id);
+    world.tokens.registry.put(id, spare, value("quotes-2").by_ref());
+    assert_eq!(world.tokens.origin_of_dead_candidate(id, &expired), Some("replica"));
+    let fields = Fields { token: Some("quotes"), by: Some("replica"), ..Fields::default() };
+    crate::daemon::notices::token(&mut world.tokens.log, clock::now(), &fields, &expired);
+    let (_, event) = world.tokens.log.history().latest(1).next().unwrap();
+    let text = "the value of another replica has expired; the current value stays in service";
+    assert!(event.text.starts_with(text), "{event:?}");
+    assert_eq!(event.severity, Severity::Warn);
+    world.tokens.registry.set_in_source(id, Some(value("quotes-2").by_ref()));
+    assert_eq!(world.tokens.origin_of_dead_candidate(id, &expired), None);
+    let Notice::Expired { fault, .. } = expired else { unreachable!() };
+    let expired = Notice::Expired { fault, candidate: false };
+    assert_eq!(world.tokens.origin_of_dead_candidate(id, &expired), None);
 }
 
 #[tokio::test]

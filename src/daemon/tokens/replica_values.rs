@@ -2,9 +2,10 @@
 
 use super::Tokens;
 use crate::clock;
-use crate::lifecycle::{Slot, SourceChange, State, Validity};
+use crate::lifecycle::{Notice, ReplacedBy, Slot, SourceChange, State, Validity};
 use crate::scheduler::TokenId;
 use crate::secret::TokenValue;
+use crate::time::Moment;
 
 /// What became of a value of another replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,25 @@ impl Tokens {
         Some(self.registry.token(id)?.value(slot)?.to_value())
     }
 
+    /// The field `by` of a notice: `replica` if it says that a candidate is dead which comes from
+    /// another replica. That one is not in the token's source.
+    pub(crate) fn origin_of_dead_candidate(
+        &self,
+        id: TokenId,
+        notice: &Notice,
+    ) -> Option<&'static str> {
+        let (Notice::Expired { candidate: true, .. } | Notice::Rejected { candidate: true, .. }) =
+            notice
+        else {
+            return None;
+        };
+        // Without a cluster each candidate comes from the source.
+        self.listing.as_ref()?;
+        let entry = self.registry.token(id)?;
+        let value = entry.value(self.scheduler.spare_slot(id))?;
+        (entry.in_source() != Some(value)).then_some(ReplacedBy::Replica.as_str())
+    }
+
     /// Another replica has obtained this value for a token.
     pub(crate) fn adopt_value(&mut self, id: TokenId, value: &TokenValue) -> Adoption {
         let spare = self.scheduler.spare_slot(id);
@@ -86,6 +106,17 @@ impl Tokens {
         entry.is_some_and(|entry| {
             [Slot::A, Slot::B].into_iter().any(|slot| entry.value(slot) == Some(value.by_ref()))
         })
+    }
+
+    /// What is known about the current value of a token that is not known to be dead: alive,
+    /// unverified, or checked elsewhere.
+    pub(crate) fn value_state(&self, id: TokenId, now: Moment) -> State {
+        let expiry = self.scheduler.token(id).and_then(|token| token.expiry());
+        match expiry {
+            Some(expiry) if expiry > now => State::Alive,
+            _ if self.scheduler.is_asked(id) => State::Unverified,
+            _ => State::Elsewhere,
+        }
     }
 
     /// The current value of a token.
