@@ -216,11 +216,13 @@ impl Etcd {
         }
     }
 
-    /// Watches once, until the stream ends.
+    /// Watches once, until the stream ends. `behind`: since when each member of etcd that was asked
+    /// had an older revision than `after`.
     async fn follow(
         &self,
         after: &mut StoreRevision,
         silence: &mut Duration,
+        behind: &mut Option<Stopwatch>,
         changes: &mpsc::Sender<Changes>,
     ) -> End {
         let sender = self.sender();
@@ -244,14 +246,20 @@ impl Etcd {
         let mut next = Ok(first);
         loop {
             match next {
-                // A member of etcd that lags behind is not older than what it has answered before.
                 Ok(WatchLine::Created(at)) if at.cluster != after.cluster => {
                     return End::Gap("this is another etcd cluster".into());
                 }
+                // Its own state: a member that lags behind has not seen everything yet. If it stays
+                // so, etcd was restored.
                 Ok(WatchLine::Created(at)) if at.revision < after.revision => {
-                    return End::Gap("etcd has an older revision than before".into());
+                    let since = behind.get_or_insert_with(Stopwatch::start);
+                    if since.elapsed() > sender.access.failover {
+                        return End::Gap("etcd has an older revision than before".into());
+                    }
+                    sender.access.gave_up(endpoint);
+                    return End::Lost;
                 }
-                Ok(WatchLine::Created(_)) => {}
+                Ok(WatchLine::Created(_)) => *behind = None,
                 Ok(WatchLine::Changed(at, entries)) => {
                     *after = at;
                     *silence = sender.access.failover;
@@ -351,10 +359,11 @@ impl Engine for Etcd {
 
     async fn watch(&self, mut after: StoreRevision, changes: mpsc::Sender<Changes>) -> Arc<str> {
         let mut silence = self.sender().access.failover;
-        let mut pause = Duration::ZERO;
+        let (mut pause, mut behind) = (Duration::ZERO, None);
         loop {
             let started = Stopwatch::start();
-            if let End::Gap(why) = self.follow(&mut after, &mut silence, &changes).await {
+            let end = self.follow(&mut after, &mut silence, &mut behind, &changes).await;
+            if let End::Gap(why) = end {
                 return why;
             }
             if started.elapsed() >= GOOD_WATCH {
@@ -436,3 +445,7 @@ const fn is_member(key: &Key) -> bool {
 fn bytes(body: &Value) -> Vec<u8> {
     body.to_string().into_bytes()
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;
