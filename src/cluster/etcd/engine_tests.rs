@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use super::*;
 use crate::settings::load;
 
-/// A member of etcd that answers each request, by its number, with this text as the body; `None`:
-/// it closes the connection. A watch stays open. Returns its URL, and the number of requests.
+/// A member of etcd that answers each request, by its number and text, with this body; `None`: it
+/// closes the connection. A watch stays open. Returns its URL, and the number of requests.
 async fn member(
-    answer: impl Fn(usize) -> Option<String> + Send + 'static,
+    answer: impl Fn(usize, &str) -> Option<String> + Send + 'static,
 ) -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -28,7 +28,7 @@ async fn member(
                 let read = stream.read(&mut part).await.unwrap();
                 request.extend_from_slice(&part[..read]);
             }
-            let Some(body) = answer(number) else { continue };
+            let Some(body) = answer(number, &String::from_utf8_lossy(&request)) else { continue };
             let mut head = "HTTP/1.1 200 OK\r\nConnection: close\r\n".to_owned();
             if request.starts_with(b"POST /v3/watch") {
                 stream.write_all(format!("{head}\r\n{body}\n").as_bytes()).await.unwrap();
@@ -67,12 +67,12 @@ const AFTER: StoreRevision = StoreRevision { cluster: 1, revision: 10 };
 
 #[tokio::test]
 async fn watch_on_a_member_that_lags_behind_is_begun_on_another_one_without_a_gap() {
-    let (behind, asked) = member(|_| Some(created(9))).await;
+    let (behind, asked) = member(|_, _| Some(created(9))).await;
     let event = r#"{"kv":{"key":"L3Rva2Vua2VlcC9tZXRh","mod_revision":"11"}}"#;
     let changed = format!(
         r#"{{"result":{{"header":{{"cluster_id":"1","revision":"11"}},"events":[{event}]}}}}"#
     );
-    let (current, _) = member(move |_| Some(format!("{}\n{changed}", created(10)))).await;
+    let (current, _) = member(move |_, _| Some(format!("{}\n{changed}", created(10)))).await;
     let engine = engine(&[behind, current]);
     let (sender, mut changes) = mpsc::channel(1);
     tokio::select! {
@@ -87,7 +87,7 @@ async fn watch_on_a_member_that_lags_behind_is_begun_on_another_one_without_a_ga
 
 #[tokio::test]
 async fn etcd_that_stays_behind_for_a_failover_ends_the_watch_after_pauses() {
-    let (behind, asked) = member(|_| Some(created(9))).await;
+    let (behind, asked) = member(|_, _| Some(created(9))).await;
     let engine = engine(&[behind]);
     let (sender, _changes) = mpsc::channel(1);
     let began = Stopwatch::start();
@@ -96,4 +96,31 @@ async fn etcd_that_stays_behind_for_a_failover_ends_the_watch_after_pauses() {
     assert!(began.elapsed() > Duration::from_secs(3));
     let asked = asked.load(Ordering::Relaxed);
     assert!(asked < 20, "{asked} watches");
+}
+
+#[tokio::test]
+async fn page_without_an_answer_is_read_again_at_the_same_revision() {
+    let (etcd, asked) = member(|number, request| {
+        let header = r#"{"cluster_id":"1","revision":"10"}"#;
+        let first = r#"[{"key":"L3Rva2Vua2VlcC9tZXRh","mod_revision":"9"}],"more":true"#;
+        match number {
+            0 => Some(format!(r#"{{"header":{header},"kvs":{first},"count":"2"}}"#)),
+            // Twice: with the usual time limit, and with a longer one.
+            1 | 2 => None,
+            _ => {
+                assert!(request.contains(r#""revision":"10""#), "{request}");
+                Some(r#"{"header":{"cluster_id":"1","revision":"12"}}"#.to_owned())
+            }
+        }
+    })
+    .await;
+    let engine = engine(&[etcd]);
+    let parts = AtomicU64::new(0);
+    let answered = || {
+        parts.fetch_add(1, Ordering::Relaxed);
+    };
+    let (at, entries) = engine.read_with(&answered).await.expect("all pages");
+    assert_eq!((at, entries.len()), (AFTER, 1));
+    assert_eq!(parts.load(Ordering::Relaxed), 2);
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
 }

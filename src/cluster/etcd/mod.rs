@@ -40,6 +40,9 @@ const PAGE: u64 = 2_000;
 /// Attempts to read all pages at one revision, if it is compacted meanwhile.
 const READ_ATTEMPTS: usize = 3;
 
+/// Attempts to read a page behind the first one before all pages are given up.
+const PAGE_ATTEMPTS: usize = 3;
+
 /// The longest time that a watch may be silent although etcd's revision grows. Etcd itself reports
 /// the progress of a silent watch every ten minutes.
 const MAX_SILENCE: Duration = Duration::from_secs(660);
@@ -186,7 +189,11 @@ impl Etcd {
         Ok(executed)
     }
 
-    async fn read_pages(&self, sender: &Sender) -> Result<(StoreRevision, Vec<Entry>), NoAnswer> {
+    async fn read_pages(
+        &self,
+        sender: &Sender,
+        answered: &(dyn Fn() + Sync),
+    ) -> Result<(StoreRevision, Vec<Entry>), NoAnswer> {
         let access = &sender.access;
         let mut walk = Walk::over(&format!("{}/", access.prefix));
         let (mut at, mut entries) = (None::<StoreRevision>, Vec::new());
@@ -200,7 +207,17 @@ impl Etcd {
                 "revision": at.map_or(0, |at| at.revision).to_string(),
             });
             let read = |body: &[u8]| interpret::page(body, access.context());
-            let page = sender.patient_request("/v3/kv/range", bytes(&body), read).await?;
+            let mut attempts = 1;
+            let page = loop {
+                match sender.patient_request("/v3/kv/range", bytes(&body), read).await {
+                    Err(NoAnswer::Unanswered(_)) if at.is_some() && attempts < PAGE_ATTEMPTS => {
+                        attempts += 1;
+                        sleep(MAX_PAUSE).await;
+                    }
+                    answer => break answer?,
+                }
+            };
+            answered();
             self.note(page.at);
             let at = *at.get_or_insert(page.at);
             if page.at.cluster != at.cluster {
@@ -342,14 +359,14 @@ impl Engine for Etcd {
         Ok(TransactionResult { succeeded, at, read })
     }
 
-    async fn read(&self) -> ReadResult {
+    async fn read_with(&self, answered: &(dyn Fn() + Sync)) -> ReadResult {
         let sender = self.sender();
-        let mut result = self.read_pages(&sender).await;
+        let mut result = self.read_pages(&sender, answered).await;
         for _ in 1..READ_ATTEMPTS {
             if result != Err(NoAnswer::Failed(Failure::Compacted)) {
                 break;
             }
-            result = self.read_pages(&sender).await;
+            result = self.read_pages(&sender, answered).await;
         }
         let (at, entries) = result?;
         // Lower than before if etcd was restored.

@@ -193,6 +193,13 @@ impl Replica {
         self.membership.hold_reason().is_none()
     }
 
+    /// A part of all keys was read: etcd answers.
+    pub fn read_continues(&mut self, now: Moment) {
+        self.membership.read_answered(now);
+        self.observe(now);
+        self.advance(now);
+    }
+
     /// All keys were read.
     pub fn read_finished(
         &mut self,

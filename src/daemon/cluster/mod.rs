@@ -195,6 +195,7 @@ impl Cluster {
     fn on_link_event(&mut self, event: LinkEvent, now: Moment) {
         let replica = &mut self.replica;
         match event {
+            LinkEvent::ReadContinues => replica.read_continues(now),
             LinkEvent::Read(result) => replica.read_finished(result, now),
             LinkEvent::Changed(at, entries) => {
                 let wall_ms = clock::wall_clock().as_millisecond();
