@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::claims::Claims;
-use self::join::{Membership, Trouble};
+use self::join::{Membership, Phase, Trouble};
 use self::mirror::Mirror;
 use self::operations::{Operations, Purpose};
 use self::values::Publications;
@@ -202,6 +202,13 @@ impl Replica {
     /// Whether this replica is a member, and etcd can be used.
     pub fn is_joined(&self) -> bool {
         self.membership.hold_reason().is_none()
+    }
+
+    /// A part of all keys was read: etcd answers.
+    pub fn read_continues(&mut self, now: Moment) {
+        self.membership.read_answered(now);
+        self.observe(now);
+        self.advance(now);
     }
 
     /// All keys were read.
@@ -425,12 +432,14 @@ impl Replica {
     pub fn next_wake(&self) -> Option<Moment> {
         let usable = self.membership.trouble.is_none();
         let joined = self.is_joined();
+        let owns_name = usable && self.membership.phase == Phase::Joined;
         let Self { mirror, settings, operations, .. } = self;
         [
             self.membership.next_wake(self.view.digests()),
             self.view.next_wake(),
             operations.next_wake().filter(|_| usable),
-            self.claims.next_wake(mirror, operations, settings).filter(|_| usable),
+            self.claims.next_late().filter(|_| usable),
+            self.claims.next_unused(mirror, operations, settings).filter(|_| owns_name),
             self.publications.next_wake(&self.claims, mirror, settings).filter(|_| joined),
             self.seen_unreported.then_some(self.seen_report_at),
         ]

@@ -31,9 +31,12 @@ impl Replica {
         if self.membership.trouble.is_none() && self.membership.phase != Phase::Left {
             self.operations.resend(floor, now, &mut self.outputs);
             let why = self.membership.last_error().clone();
+            let owns_name = self.membership.phase == Phase::Joined;
             let (claims, mut parts) = self.claims_with_parts(now);
             claims.hold_late(&why, &mut parts);
-            claims.release_unused(&mut parts);
+            if owns_name {
+                claims.release_unused(&mut parts);
+            }
         }
         self.send_publications(now);
         if self.view.refresh(now) {

@@ -212,7 +212,8 @@ impl Cluster {
         let count = matches!(action, Action::Reauth { .. }).then(|| count_of(ticket.token, tokens));
         let id = self.spendings.add(ticket, action, key.clone(), limits);
         // A newer value than the one that is dead may make it unnecessary.
-        if self.is_stopping || self.values.has_unused(&key) {
+        let has_news = self.queue.has_news(key.hash());
+        if self.is_stopping || has_news || self.values.has_unused(&key) {
             if let Some(spending) = self.spendings.take(id) {
                 put_off(&spending, now, tokens);
             }
