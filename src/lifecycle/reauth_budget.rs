@@ -34,6 +34,8 @@ pub(super) struct ReauthBudget {
     failed_at: Option<Moment>,
     /// Until when the newest value must live for its attempt to be refunded.
     probation: Option<Moment>,
+    /// That is determined by the first check here, as another replica has obtained the value.
+    inherits_probation: bool,
 }
 
 impl ReauthBudget {
@@ -46,6 +48,7 @@ impl ReauthBudget {
             inconclusive: 0,
             failed_at: None,
             probation: None,
+            inherits_probation: false,
         }
     }
 
@@ -87,7 +90,7 @@ impl ReauthBudget {
         self.counted += 1;
         self.in_a_row += 1;
         self.failed_at = None;
-        self.probation = None;
+        (self.probation, self.inherits_probation) = (None, false);
         self.counted
     }
 
@@ -124,10 +127,15 @@ impl ReauthBudget {
         self.inconclusive = 0;
     }
 
-    /// The current value, which another replica may have obtained, was seen alive here for the first
-    /// time. Whether the newest attempt counts is judged by this value.
-    pub(super) fn take_over_probation(&mut self, reading: &Reading) {
-        if self.counted > 0 && self.probation.is_none() {
+    /// Another replica has obtained the current value: its attempt, which counts here too, is judged
+    /// by how long the value lives from its first check here on.
+    pub(super) const fn inherit_probation(&mut self) {
+        self.inherits_probation = self.counted > 0;
+    }
+
+    /// The current value is alive. Its probation starts if another replica has obtained it.
+    pub(super) fn start_inherited_probation(&mut self, reading: &Reading) {
+        if std::mem::take(&mut self.inherits_probation) {
             self.probation = Some(reading.sent + reading.remaining() / 2);
         }
     }
@@ -164,6 +172,7 @@ impl ReauthBudget {
     pub(super) const fn count(&mut self, attempts: ReauthAttempts) {
         let ReauthAttempts { window_end, counted, in_a_row } = attempts;
         (self.window_end, self.counted, self.in_a_row) = (window_end, counted, in_a_row);
+        self.inherits_probation &= counted > 0;
     }
 
     /// Forgets a window that has ended by `now`, whatever the newest value comes to. Returns whether
@@ -177,7 +186,7 @@ impl ReauthBudget {
 
     /// The newest value was replaced: it can no longer survive its probation.
     pub(super) fn reset_value(&mut self) {
-        self.probation = None;
+        (self.probation, self.inherits_probation) = (None, false);
         self.inconclusive = 0;
     }
 }

@@ -21,6 +21,11 @@ impl Token {
         !self.elsewhere
     }
 
+    /// Whether the token has no value because its source has not been read yet.
+    pub fn awaits_source(&self) -> bool {
+        self.validity == Validity::Missing && self.task == Task::Watch && !self.source_lost
+    }
+
     /// Whether everything known about the current value comes from before another replica asked
     /// about it, or from an earlier run and a renewing call had no response since.
     pub const fn is_taken_over(&self) -> bool {

@@ -36,6 +36,9 @@ impl Transition<'_> {
             self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
         }
         self.reset_value();
+        if from_replica {
+            self.token.budget.inherit_probation();
+        }
         // After an inconclusive check the retry uses a fresh connection, also for the promoted
         // value.
         if let Some(candidate) = candidate {

@@ -127,6 +127,16 @@ impl Replica {
         self.view.asker(token)
     }
 
+    /// Whether this replica asks about the token by computation.
+    pub fn is_asker(&self, token: TokenHash) -> bool {
+        self.view.asker(token) == Some(&self.settings.name)
+    }
+
+    /// Whether all living replicas can ask about the same tokens, as far as this token is concerned.
+    pub fn agrees(&self, token: TokenHash) -> bool {
+        self.view.agrees(token.slot())
+    }
+
     /// The names of the living replicas, sorted, this one included.
     pub fn members(&self) -> Vec<Arc<str>> {
         self.view.members().cloned().collect()

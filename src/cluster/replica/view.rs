@@ -133,6 +133,14 @@ impl View {
         self.members.is_empty() || self.slots[token.slot()].asked
     }
 
+    /// Whether all living replicas can ask about the same tokens of this slot.
+    pub(super) fn agrees(&self, slot: usize) -> bool {
+        let others = self.members.iter().filter(|(name, _)| **name != self.me);
+        others
+            .map(|(_, member)| member.as_ref().map(|member| member.digests[slot]))
+            .all(|digest| digest == Some(self.digests[slot]))
+    }
+
     /// Whether there is a view.
     pub(super) fn exists(&self) -> bool {
         !self.members.is_empty()

@@ -87,7 +87,7 @@ impl Asking {
                     (true, false) => replica.unlist(hash, now),
                     (true, true) | (false, false) => {}
                 }
-                let asked = self.asks(hash, replica);
+                let asked = self.asks(hash, is_listed, replica);
                 tokens.scheduler.set_asked(id, asked, now);
                 return Some((id, key));
             }
@@ -105,14 +105,22 @@ impl Asking {
         for key in first..end {
             let Some(id) = tokens.scheduler.id_of(key) else { continue };
             let Some(token) = tokens.cluster_key(id) else { continue };
-            let asked = self.asks(token.hash(), replica);
+            let is_listed = !tokens.scheduler.is_missing(id);
+            let asked = self.asks(token.hash(), is_listed, replica);
             tokens.scheduler.set_asked(id, asked, now);
         }
         self.walk = (end < tokens.scheduler.key_limit()).then_some(end);
     }
 
-    fn asks(&self, token: TokenHash, replica: &Replica) -> bool {
-        self.waits_until.is_none() && (replica.asks(token) || self.checked_once.contains(&token))
+    /// Whether a token is asked about here. One that is not listed, because it has no value, has none
+    /// to ask about: only the computed replica logs in for it.
+    fn asks(&self, token: TokenHash, is_listed: bool, replica: &Replica) -> bool {
+        let is_asked = if is_listed || !replica.has_view() {
+            replica.asks(token)
+        } else {
+            replica.is_asker(token)
+        };
+        self.waits_until.is_none() && (is_asked || self.checked_once.contains(&token))
     }
 
     /// A token is asked about here until [`end_check`](Self::end_check).

@@ -367,6 +367,9 @@ impl Cluster {
                 return self.values.retry_now(key, now);
             }
             Notice::Checked { .. } if self.values.unpublished.contains(&id) => {}
+            Notice::Checked { .. } if self.is_lacked_by_others(id, tokens) => {
+                self.values.unpublished.insert(id);
+            }
             Notice::Expired { .. } | Notice::Rejected { .. } => {
                 self.values.unpublished.remove(&id);
                 return;
@@ -374,6 +377,15 @@ impl Cluster {
             _ => return,
         }
         self.publish(id, now, tokens);
+    }
+
+    /// Whether another replica may have no value of this token, and etcd has none either: it would log
+    /// in although this one lives.
+    fn is_lacked_by_others(&self, id: TokenId, tokens: &Tokens) -> bool {
+        tokens.cluster_key(id).is_some_and(|key| {
+            let hash = key.hash();
+            !self.replica.agrees(hash) && !self.values.known.contains_key(&hash)
+        })
     }
 
     /// Puts the current value of a token into etcd, if it is verified and etcd has another one.

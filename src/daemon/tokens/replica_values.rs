@@ -30,6 +30,7 @@ impl Tokens {
         let is_from_source = || candidate.is_some() && candidate == entry.in_source();
         token.is_reauthenticating()
             || token.has_candidate() && is_from_source()
+            || token.awaits_source()
             || entry.has_restored_value()
             || self.awaits_restore(id)
     }
