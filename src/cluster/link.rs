@@ -54,8 +54,14 @@ pub trait Engine: Send + Sync + 'static {
         transaction: Transaction,
     ) -> impl Future<Output = Result<TransactionResult, StoreError>> + Send;
 
+    /// Reads all keys at one revision, which is not older than the call. Calls `answered` each time
+    /// that a part has come, which needs a quorum like a beat.
+    fn read_with(&self, answered: &(dyn Fn() + Sync)) -> impl Future<Output = ReadResult> + Send;
+
     /// Reads all keys at one revision, which is not older than the call.
-    fn read(&self) -> impl Future<Output = ReadResult> + Send;
+    fn read(&self) -> impl Future<Output = ReadResult> + Send {
+        self.read_with(&|| ())
+    }
 
     /// Sends what changes after the revision `after`, in the order of the revisions, without gaps;
     /// all changes of a revision at once. Connects again as long as it can continue without a gap.
@@ -86,6 +92,8 @@ pub struct EndpointState {
 /// The result of an operation, for the method of [`Replica`](super::replica::Replica) of that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
+    /// For `read_continues`.
+    ReadContinues,
     /// For `read_finished`. If it succeeded, the watch has begun.
     Read(ReadResult),
     /// For `changed`.
@@ -221,7 +229,11 @@ async fn read_and_watch<E: Engine>(engine: Arc<E>, read: u64, events: mpsc::Send
     let send = async |event| {
         let _ = events.send((Some(read), event)).await;
     };
-    let result = engine.read().await;
+    // If there is no room, the receiver is behind: then no answer is waited for.
+    let answered = || {
+        let _ = events.try_send((Some(read), LinkEvent::ReadContinues));
+    };
+    let result = engine.read_with(&answered).await;
     let after = result.as_ref().ok().map(|(at, _)| *at);
     send(LinkEvent::Read(result)).await;
     let Some(after) = after else { return };

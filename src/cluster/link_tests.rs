@@ -45,7 +45,8 @@ impl Engine for Fake {
         Ok(TransactionResult { succeeded: true, at: at(1), read: Vec::new() })
     }
 
-    async fn read(&self) -> ReadResult {
+    async fn read_with(&self, answered: &(dyn Fn() + Sync)) -> ReadResult {
+        answered();
         Ok((at(self.reads.fetch_add(1, Ordering::Relaxed) + 1), Vec::new()))
     }
 
@@ -113,6 +114,7 @@ async fn new_read_ends_the_watch_and_drops_the_events_of_the_one_before() {
         assert_eq!(link.engine().reads.load(Ordering::Relaxed), revision);
         assert_eq!(link.engine().watches.load(Ordering::Relaxed), 1);
     }
+    assert_eq!(link.next_event().await, LinkEvent::ReadContinues);
     assert_eq!(link.next_event().await, LinkEvent::Read(Ok((at(3), Vec::new()))));
     assert_eq!(link.next_event().await, LinkEvent::Changed(at(103), Vec::new()));
 }

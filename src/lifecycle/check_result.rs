@@ -193,6 +193,10 @@ impl Transition<'_> {
             Validity::Alive(earlier) | Validity::Unverified(earlier) => Some(earlier),
             Validity::Missing | Validity::Unknown | Validity::Expired | Validity::Rejected => None,
         };
+        let is_taken_over = self.token.is_taken_over()
+            || earlier.is_none()
+                && self.token.renew_unanswered
+                && self.token.pending_reauth.is_none();
         let task = std::mem::replace(&mut self.token.task, Task::Check);
         // No remaining life does not confirm a life.
         let lives = reading.remaining_ms > 0;
@@ -221,6 +225,9 @@ impl Transition<'_> {
             self.token.life_ms = self.token.life_ms.max(reading.remaining_ms);
         }
         self.token.budget.on_alive(reading.sent);
+        if is_taken_over {
+            self.token.budget.take_over_probation(&reading);
+        }
         self.plan_early_reauth(&reading);
         self.conclude_reauth(&reading);
         if lives && std::mem::take(&mut self.token.unrecovered) {

@@ -124,6 +124,14 @@ impl ReauthBudget {
         self.inconclusive = 0;
     }
 
+    /// The current value, which another replica may have obtained, was seen alive here for the first
+    /// time. Whether the newest attempt counts is judged by this value.
+    pub(super) fn take_over_probation(&mut self, reading: &Reading) {
+        if self.counted > 0 && self.probation.is_none() {
+            self.probation = Some(reading.sent + reading.remaining() / 2);
+        }
+    }
+
     /// The current value was alive at `when`. Once it has survived its probation, its attempt no
     /// longer counts. A budget that counts nothing is reset.
     pub(super) fn on_alive(&mut self, when: Moment) {

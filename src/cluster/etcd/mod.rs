@@ -37,8 +37,14 @@ use crate::clock::Stopwatch;
 /// Keys of one response.
 const PAGE: u64 = 2_000;
 
+/// Attempts to write the record of this replica, if its key changes meanwhile.
+const PUT_ATTEMPTS: usize = 3;
+
 /// Attempts to read all pages at one revision, if it is compacted meanwhile.
 const READ_ATTEMPTS: usize = 3;
+
+/// Attempts to read a page behind the first one before all pages are given up.
+const PAGE_ATTEMPTS: usize = 3;
 
 /// The longest time that a watch may be silent although etcd's revision grows. Etcd itself reports
 /// the progress of a silent watch every ten minutes.
@@ -130,7 +136,8 @@ impl Etcd {
         mut expected: u64,
     ) -> Result<(StoreRevision, bool), NoAnswer> {
         let key = Key::Member(Arc::clone(&sender.access.name));
-        loop {
+        let mut at = StoreRevision::default();
+        for _ in 0..PUT_ATTEMPTS {
             let transaction = Transaction {
                 expected: vec![(key.clone(), expected)],
                 puts: vec![(key.clone(), Record::Member(Arc::clone(&member)))],
@@ -138,13 +145,13 @@ impl Etcd {
                 reads: vec![key.clone()],
                 leased: false,
             };
-            let Executed { succeeded, at, found } =
-                self.execute(sender, &transaction, Some(lease)).await?;
-            if succeeded {
+            let executed = self.execute(sender, &transaction, Some(lease)).await?;
+            at = executed.at;
+            if executed.succeeded {
                 return Ok((at, true));
             }
             // The key has vanished with a lease, or an earlier write was executed without an answer.
-            let is = match found.first() {
+            let is = match executed.found.first() {
                 None => 0,
                 Some(found) if found.lease == lease => found.entry.revision,
                 Some(_) => return Ok((at, false)),
@@ -154,6 +161,7 @@ impl Etcd {
             }
             expected = is;
         }
+        Ok((at, false))
     }
 
     /// Whether the record of this replica has this lease. Proves that etcd has a quorum, which the
@@ -186,7 +194,11 @@ impl Etcd {
         Ok(executed)
     }
 
-    async fn read_pages(&self, sender: &Sender) -> Result<(StoreRevision, Vec<Entry>), NoAnswer> {
+    async fn read_pages(
+        &self,
+        sender: &Sender,
+        answered: &(dyn Fn() + Sync),
+    ) -> Result<(StoreRevision, Vec<Entry>), NoAnswer> {
         let access = &sender.access;
         let mut walk = Walk::over(&format!("{}/", access.prefix));
         let (mut at, mut entries) = (None::<StoreRevision>, Vec::new());
@@ -200,7 +212,17 @@ impl Etcd {
                 "revision": at.map_or(0, |at| at.revision).to_string(),
             });
             let read = |body: &[u8]| interpret::page(body, access.context());
-            let page = sender.patient_request("/v3/kv/range", bytes(&body), read).await?;
+            let mut attempts = 1;
+            let page = loop {
+                match sender.patient_request("/v3/kv/range", bytes(&body), read).await {
+                    Err(NoAnswer::Unanswered(_)) if at.is_some() && attempts < PAGE_ATTEMPTS => {
+                        attempts += 1;
+                        sleep(MAX_PAUSE).await;
+                    }
+                    answer => break answer?,
+                }
+            };
+            answered();
             self.note(page.at);
             let at = *at.get_or_insert(page.at);
             if page.at.cluster != at.cluster {
@@ -209,6 +231,10 @@ impl Etcd {
             }
             entries.extend(page.found.into_iter().map(|found| found.entry));
             let keys = page.keys.as_ref().map(|(first, last)| (&**first, &**last));
+            if keys.is_some_and(|(first, last)| first < walk.range().0 || last < first) {
+                let why = "the response contains keys of another page: check for a proxy or cache";
+                return Err(NoAnswer::Unanswered(why.to_owned()));
+            }
             let visited = Visited { keys, more: page.more, count: page.count };
             if !walk.advance(visited, PAGE) {
                 return Ok((at, entries));
@@ -216,11 +242,13 @@ impl Etcd {
         }
     }
 
-    /// Watches once, until the stream ends.
+    /// Watches once, until the stream ends. `behind`: since when each member of etcd that was asked
+    /// had an older revision than `after`.
     async fn follow(
         &self,
         after: &mut StoreRevision,
         silence: &mut Duration,
+        behind: &mut Option<Stopwatch>,
         changes: &mpsc::Sender<Changes>,
     ) -> End {
         let sender = self.sender();
@@ -241,17 +269,26 @@ impl Etcd {
             };
         // From here on no notification is missed.
         let mut failed = pin!(endpoint.failed.notified());
+        if !Arc::ptr_eq(&sender, &self.sender()) {
+            return End::Lost; // Reconfigured while the stream was opened.
+        }
         let mut next = Ok(first);
         loop {
             match next {
-                // A member of etcd that lags behind is not older than what it has answered before.
                 Ok(WatchLine::Created(at)) if at.cluster != after.cluster => {
                     return End::Gap("this is another etcd cluster".into());
                 }
+                // Its own state: a member that lags behind has not seen everything yet. If it stays
+                // so, etcd was restored.
                 Ok(WatchLine::Created(at)) if at.revision < after.revision => {
-                    return End::Gap("etcd has an older revision than before".into());
+                    let since = behind.get_or_insert_with(Stopwatch::start);
+                    if since.elapsed() > sender.access.failover {
+                        return End::Gap("etcd has an older revision than before".into());
+                    }
+                    sender.access.gave_up(endpoint);
+                    return End::Lost;
                 }
-                Ok(WatchLine::Created(_)) => {}
+                Ok(WatchLine::Created(_)) => *behind = None,
                 Ok(WatchLine::Changed(at, entries)) => {
                     *after = at;
                     *silence = sender.access.failover;
@@ -334,14 +371,14 @@ impl Engine for Etcd {
         Ok(TransactionResult { succeeded, at, read })
     }
 
-    async fn read(&self) -> ReadResult {
+    async fn read_with(&self, answered: &(dyn Fn() + Sync)) -> ReadResult {
         let sender = self.sender();
-        let mut result = self.read_pages(&sender).await;
+        let mut result = self.read_pages(&sender, answered).await;
         for _ in 1..READ_ATTEMPTS {
             if result != Err(NoAnswer::Failed(Failure::Compacted)) {
                 break;
             }
-            result = self.read_pages(&sender).await;
+            result = self.read_pages(&sender, answered).await;
         }
         let (at, entries) = result?;
         // Lower than before if etcd was restored.
@@ -351,10 +388,11 @@ impl Engine for Etcd {
 
     async fn watch(&self, mut after: StoreRevision, changes: mpsc::Sender<Changes>) -> Arc<str> {
         let mut silence = self.sender().access.failover;
-        let mut pause = Duration::ZERO;
+        let (mut pause, mut behind) = (Duration::ZERO, None);
         loop {
             let started = Stopwatch::start();
-            if let End::Gap(why) = self.follow(&mut after, &mut silence, &changes).await {
+            let end = self.follow(&mut after, &mut silence, &mut behind, &changes).await;
+            if let End::Gap(why) = end {
                 return why;
             }
             if started.elapsed() >= GOOD_WATCH {
@@ -367,6 +405,12 @@ impl Engine for Etcd {
 
     async fn reachable(&self) -> Vec<EndpointState> {
         let sender = self.sender();
+        if sender.access.user.is_some() {
+            // Logs in, if necessary. An endpoint that hangs must not hold up the others.
+            let read = interpret::status;
+            let path = "/v3/maintenance/status";
+            let _ = sender.request(path, b"{}".to_vec(), Repeat::Elsewhere, read).await;
+        }
         let ask = async |endpoint: &access::Endpoint| {
             let status = sender.ask(endpoint, "/v3/maintenance/status", interpret::status).await;
             let state = status.map(|status| (status.version, status.at));
@@ -436,3 +480,7 @@ const fn is_member(key: &Key) -> bool {
 fn bytes(body: &Value) -> Vec<u8> {
     body.to_string().into_bytes()
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -21,9 +21,12 @@ use crate::api::{certificate_is_not_trusted, class, reason};
 use crate::cluster::replica::StoreError;
 use crate::text::format_duration;
 
-/// Maximum size of a response, and of a line of a watch, in bytes: 2,000 of the largest records
-/// take half of it.
-const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Maximum size of a response that contains many keys, and of a line of a watch, in bytes: 2,000 of
+/// the largest records take half of it.
+const MAX_LONG_BYTES: usize = 64 * 1024 * 1024;
+
+/// Maximum size of any other response, in bytes: a few of the largest records.
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// Time for a whole response that may be long. Its parts must come within [`REQUEST_TIMEOUT`].
 const LONG_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,7 +82,7 @@ pub(super) enum LineError {
 impl From<LineError> for Attempt {
     fn from(error: LineError) -> Self {
         Self::NoResponse(match error {
-            LineError::TooLong => too_long(),
+            LineError::TooLong => too_long(MAX_LONG_BYTES),
             LineError::Ended(error) => error,
         })
     }
@@ -113,13 +116,16 @@ struct Call<'a, T> {
     read: &'a (dyn Fn(&[u8]) -> Result<T, Failure> + Sync),
     /// Time for the head of the response.
     limit: Duration,
+    /// Maximum size of the response, in bytes.
+    max_bytes: usize,
 }
 
 impl<'a, T> Call<'a, T> {
     /// A call whose response is not read yet.
     fn new(path: &'a str, body: Vec<u8>) -> Self {
         let read = &|_: &[u8]| Err(Failure::Unavailable(String::new()));
-        Self { path, body: body.into(), streams: false, read, limit: REQUEST_TIMEOUT }
+        let (limit, max_bytes) = (REQUEST_TIMEOUT, MAX_BYTES);
+        Self { path, body: body.into(), streams: false, read, limit, max_bytes }
     }
 }
 
@@ -159,7 +165,8 @@ impl Sender {
         body: Vec<u8>,
         read: impl Fn(&[u8]) -> Result<T, Failure> + Sync,
     ) -> Result<T, NoAnswer> {
-        let mut call = Call { read: &read, ..Call::new(path, body) };
+        let max_bytes = MAX_LONG_BYTES;
+        let mut call = Call { read: &read, max_bytes, ..Call::new(path, body) };
         let answer = match self.on_each(&call, Repeat::Elsewhere).await {
             Err(NoAnswer::Unanswered(_)) => {
                 call.limit = PATIENT_TIMEOUT;
@@ -182,7 +189,8 @@ impl Sender {
         self.on_each(&call, Repeat::Elsewhere).await
     }
 
-    /// Asks one endpoint, without consequences for the order of the endpoints.
+    /// Asks one endpoint, without consequences for the order of the endpoints, or for the login of
+    /// other requests.
     pub(super) async fn ask<T>(
         &self,
         endpoint: &Endpoint,
@@ -190,7 +198,11 @@ impl Sender {
         read: impl Fn(&[u8]) -> Result<T, Failure> + Sync,
     ) -> Result<T, Arc<str>> {
         let call = Call { read: &read, ..Call::new(path, b"{}".to_vec()) };
-        match self.logged_in(endpoint, &call).await {
+        let answer = match self.exchange(endpoint, &call, self.login().token).await {
+            Ok(Err(Failure::LogIn)) => self.logged_in(endpoint, &call).await,
+            answer => answer,
+        };
+        match answer {
             Ok(Ok((answer, _))) => Ok(answer),
             Ok(Err(failure)) => Err(failure.into()),
             Err(Attempt::NotSent(error) | Attempt::NoResponse(error)) => Err(error.into()),
@@ -279,8 +291,8 @@ impl Sender {
         let Some((user, password)) = &self.access.user else {
             return Ok(Err(Failure::LogIn));
         };
-        // The request that logs in may have to wait for this endpoint.
-        let waiting = timeout(REQUEST_TIMEOUT, self.logging_in.lock()).await;
+        // The request that logs in may have to wait for another endpoint.
+        let waiting = timeout(REQUEST_TIMEOUT * 2, self.logging_in.lock()).await;
         let _one = waiting.map_err(|_| Attempt::NotSent(no_response(REQUEST_TIMEOUT)))?;
         if self.login().number != number {
             return Ok(Ok(()));
@@ -291,8 +303,9 @@ impl Sender {
         let token = match self.exchange(endpoint, &call, None).await {
             Ok(Ok((token, _))) => Some(token),
             Ok(Err(Failure::NoUsers)) => None,
-            Ok(Err(failure)) => return Ok(Err(failure)),
             // The request itself was not sent.
+            Ok(Err(Failure::Unavailable(error))) => return Err(Attempt::NotSent(error)),
+            Ok(Err(failure)) => return Ok(Err(failure)),
             Err(Attempt::NotSent(error) | Attempt::NoResponse(error)) => {
                 return Err(Attempt::NotSent(error));
             }
@@ -317,14 +330,14 @@ impl Sender {
         let mut lines = Lines { response, buffer: Vec::new(), searched: 0 };
         let status = lines.response.status().as_u16();
         if status != 200 {
-            let body = lines.rest().await?;
+            let body = lines.rest(MAX_BYTES).await?;
             return Ok(Err(interpret::error(status, &body, self.access.context())));
         }
         let text = if call.streams {
             let line = timeout(REQUEST_TIMEOUT, lines.next()).await;
             line.map_err(|_| Attempt::NoResponse(no_response(REQUEST_TIMEOUT)))??
         } else {
-            lines.rest().await?
+            lines.rest(call.max_bytes).await?
         };
         Ok((call.read)(&text).map(|answer| (answer, lines)))
     }
@@ -371,7 +384,7 @@ impl Lines {
             }
             self.searched = self.buffer.len();
             match self.response.chunk().await {
-                Ok(Some(chunk)) if self.buffer.len() + chunk.len() <= MAX_BYTES => {
+                Ok(Some(chunk)) if self.buffer.len() + chunk.len() <= MAX_LONG_BYTES => {
                     self.buffer.extend_from_slice(&chunk);
                 }
                 Ok(Some(_)) => return Err(LineError::TooLong),
@@ -381,8 +394,8 @@ impl Lines {
         }
     }
 
-    /// Everything to the end. Each part must come within the time for a request.
-    async fn rest(&mut self) -> Result<Vec<u8>, Attempt> {
+    /// Everything to the end, at most `max_bytes`. Each part must come within the time for a request.
+    async fn rest(&mut self, max_bytes: usize) -> Result<Vec<u8>, Attempt> {
         let read = async {
             loop {
                 let chunk = timeout(REQUEST_TIMEOUT, self.response.chunk()).await;
@@ -390,8 +403,8 @@ impl Lines {
                 let Some(chunk) = chunk.map_err(|error| sentence(&error))? else {
                     return Ok(mem::take(&mut self.buffer));
                 };
-                if self.buffer.len() + chunk.len() > MAX_BYTES {
-                    return Err(too_long());
+                if self.buffer.len() + chunk.len() > max_bytes {
+                    return Err(too_long(max_bytes));
                 }
                 self.buffer.extend_from_slice(&chunk);
             }
@@ -405,8 +418,8 @@ fn no_response(limit: Duration) -> String {
     format!("no response within {}", format_duration(limit))
 }
 
-fn too_long() -> String {
-    format!("the response is longer than {} MiB", MAX_BYTES / 1024 / 1024)
+fn too_long(max_bytes: usize) -> String {
+    format!("the response is longer than {} MiB", max_bytes / 1024 / 1024)
 }
 
 /// The error of a request, without its URL.

@@ -272,8 +272,8 @@ impl Claims {
         self.spends.clear();
     }
 
-    /// Releases own claims that no spending uses: of an earlier start of this process once their
-    /// limit has passed, of this one at once.
+    /// Releases claims of this replica's name that no spending uses, once they are free. Only to be
+    /// called while the name is known to be this replica's: the claim may be another living one's.
     pub(super) fn release_unused(&self, parts: &mut Parts) {
         let due = |seen: &&SeenClaim| {
             self.is_unused(seen, parts.settings) && free_at(seen, parts.settings) <= parts.now
@@ -293,23 +293,26 @@ impl Claims {
         }
     }
 
-    /// When [`Claims::hold_late`] or [`Claims::release_unused`] has something to do.
-    pub(super) fn next_wake(
+    /// When [`Claims::hold_late`] has something to do.
+    pub(super) fn next_late(&self) -> Option<Moment> {
+        let late = self
+            .spends
+            .values()
+            .filter(|spend| matches!(spend.state, SpendState::Taking) && !spend.abandoned);
+        late.map(|spend| spend.begin_by() + Duration::from_millis(1)).min()
+    }
+
+    /// When [`Claims::release_unused`] has something to do.
+    pub(super) fn next_unused(
         &self,
         mirror: &Mirror,
         operations: &Operations,
         settings: &ReplicaSettings,
     ) -> Option<Moment> {
-        let late = self
-            .spends
-            .values()
-            .filter(|spend| matches!(spend.state, SpendState::Taking) && !spend.abandoned);
         let unused = mirror.claims.values().filter(|seen| {
             self.is_unused(seen, settings) && !operations.has(&Purpose::Release(seen.token.hash()))
         });
-        late.map(|spend| spend.begin_by() + Duration::from_millis(1))
-            .chain(unused.map(|seen| free_at(seen, settings)))
-            .min()
+        unused.map(|seen| free_at(seen, settings)).min()
     }
 
     /// Whether a claim has the name of this replica, and no spending uses it.
@@ -407,15 +410,17 @@ fn take(request: &SpendRequest, nonce: u64, parts: &Parts) -> Transaction {
 }
 
 /// When a claim may be replaced: its spending has ended by then, whatever became of its replica.
+///
+/// One of this boot is exactly known. Another machine may have had this replica's name until now, so
+/// one of another boot stands as long as that of another replica.
 pub(super) fn free_at(seen: &SeenClaim, settings: &ReplicaSettings) -> Moment {
     let SeenClaim { claim, seen, .. } = seen;
-    if claim.replica != settings.name {
-        return *seen + claim.limit + STEAL_MARGIN.max(claim.limit / CLOCK_RATE_SHARE);
-    }
-    if claim.incarnation == settings.incarnation {
-        return *seen;
-    }
     let (boot, taken) = claim.taken;
-    let since = if boot == settings.boot { taken.min(*seen) } else { *seen };
-    since + claim.limit
+    if claim.replica == settings.name && claim.incarnation == settings.incarnation {
+        *seen
+    } else if claim.replica == settings.name && boot == settings.boot {
+        taken.min(*seen) + claim.limit
+    } else {
+        *seen + claim.limit + STEAL_MARGIN.max(claim.limit / CLOCK_RATE_SHARE)
+    }
 }

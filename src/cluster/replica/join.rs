@@ -186,6 +186,14 @@ impl Membership {
         }
     }
 
+    /// A part of everything was read. Counts where no beats are sent that could be answered.
+    pub(super) fn read_answered(&mut self, now: Moment) {
+        let has_no_beats = matches!(self.phase, Phase::Reading | Phase::Waiting(_));
+        if has_no_beats && matches!(self.reading, Reading::UnderWay(_)) {
+            self.silent_from = now;
+        }
+    }
+
     /// Reading everything has ended. Returns the revision that had been seen when it began.
     pub(super) fn read_ended(&mut self, error: Option<&Arc<str>>, now: Moment) -> u64 {
         let Reading::UnderWay(floor) = self.reading else { return 0 };

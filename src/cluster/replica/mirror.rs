@@ -24,7 +24,8 @@ pub(super) struct Mirror {
     pub(super) members: BTreeMap<Arc<str>, (u64, Option<Arc<Member>>)>,
     pub(super) claims: BTreeMap<TokenHash, SeenClaim>,
     values: HashMap<TokenHash, u64, BuildHasherDefault<Hashed>>,
-    counts: HashMap<TokenHash, u64, BuildHasherDefault<Hashed>>,
+    /// Revision, and the attempts that count.
+    counts: HashMap<TokenHash, (u64, u32), BuildHasherDefault<Hashed>>,
     paused: BTreeMap<TokenHash, (TokenKey, u64)>,
     /// Deletions that the watch has not confirmed: older changes of these keys may still come.
     deleted: BTreeMap<Key, u64>,
@@ -62,7 +63,7 @@ impl Mirror {
             Key::Paused(token) => self.paused.get(&token.hash()).map(|(_, revision)| *revision),
             Key::Value(token) => self.values.get(&token.hash()).copied(),
             Key::Claim(token) => self.claims.get(&token.hash()).map(|seen| seen.revision),
-            Key::Count(token) => self.counts.get(&token.hash()).copied(),
+            Key::Count(token) => self.counts.get(&token.hash()).map(|(revision, _)| *revision),
         }
         .unwrap_or(0)
     }
@@ -70,6 +71,11 @@ impl Mirror {
     /// Whether the token is paused.
     pub(super) fn is_paused(&self, token: TokenHash) -> bool {
         self.paused.contains_key(&token)
+    }
+
+    /// The attempts of the token that count.
+    pub(super) fn counted(&self, token: TokenHash) -> u32 {
+        self.counts.get(&token).map_or(0, |(_, counted)| *counted)
     }
 
     /// Takes changes from the watch.
@@ -113,7 +119,7 @@ impl Mirror {
             listed.add(&entry.key);
         }
         self.values.retain(|token, revision| *revision > at || listed.values.contains(token));
-        self.counts.retain(|token, revision| *revision > at || listed.counts.contains(token));
+        self.counts.retain(|token, (revision, _)| *revision > at || listed.counts.contains(token));
         let gone: Vec<Key> = self
             .claims
             .values()
@@ -181,7 +187,8 @@ impl Mirror {
                 None
             }
             (Key::Count(token), record) => {
-                self.counts.insert(token.hash(), revision);
+                let counted = if let Record::Count(count) = &record { count.counted } else { 0 };
+                self.counts.insert(token.hash(), (revision, counted));
                 let Record::Count(count) = record else { return None };
                 Some(Change::Counted(token, count))
             }

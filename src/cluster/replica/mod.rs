@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::claims::Claims;
-use self::join::{Membership, Trouble};
+use self::join::{Membership, Phase, Trouble};
 use self::mirror::Mirror;
 use self::operations::{Operations, Purpose};
 use self::values::Publications;
@@ -204,6 +204,13 @@ impl Replica {
         self.membership.hold_reason().is_none()
     }
 
+    /// A part of all keys was read: etcd answers.
+    pub fn read_continues(&mut self, now: Moment) {
+        self.membership.read_answered(now);
+        self.observe(now);
+        self.advance(now);
+    }
+
     /// All keys were read.
     pub fn read_finished(
         &mut self,
@@ -346,24 +353,28 @@ impl Replica {
         self.send_publications(now);
     }
 
-    /// Attempts of a token do not count any more: the value of the last one has lived long enough. The
-    /// next replica that logs in must not count them. Does nothing if a spending is under way, whose
-    /// end says the same, or if etcd cannot be used.
-    pub fn recount(&mut self, token: TokenKey, count: Count, now: Moment) {
-        self.observe(now);
-        let is_spending = self.claims.is_spending(token.hash());
-        let key = Key::Count(token);
-        let revision = self.mirror.revision(&key);
-        if revision == 0 || is_spending || self.membership.hold_reason().is_some() {
+    /// The attempts of a token that count, as far as this replica has seen.
+    pub fn counted(&self, token: TokenHash) -> u32 {
+        self.mirror.counted(token)
+    }
+
+    /// Lowers the attempts in etcd: the value of one has lived long enough, so it does not count any
+    /// more. Not repeated without a response, and left to the end of a spending that is under way.
+    pub fn refund(&mut self, token: &TokenKey, count: Count) {
+        let hash = token.hash();
+        let purpose = Purpose::Refund(hash);
+        if !self.is_joined() || self.claims.is_spending(hash) || self.operations.has(&purpose) {
             return;
         }
+        let [claim, key] = [Key::Claim(token.clone()), Key::Count(token.clone())];
         let transaction = Transaction {
-            expected: vec![(key.clone(), revision)],
+            expected: vec![(key.clone(), self.mirror.revision(&key)), (claim, 0)],
             puts: vec![(key.clone(), Record::Count(count))],
             reads: vec![key],
             ..Transaction::default()
         };
-        self.operate(Purpose::Recount, transaction);
+        let floor = self.floor();
+        self.operations.start(purpose, transaction, floor, &mut self.outputs);
     }
 
     /// An operator pauses a token for all replicas, or resumes it. Ends in [`Output::Answered`].
@@ -421,12 +432,14 @@ impl Replica {
     pub fn next_wake(&self) -> Option<Moment> {
         let usable = self.membership.trouble.is_none();
         let joined = self.is_joined();
+        let owns_name = usable && self.membership.phase == Phase::Joined;
         let Self { mirror, settings, operations, .. } = self;
         [
             self.membership.next_wake(self.view.digests()),
             self.view.next_wake(),
             operations.next_wake().filter(|_| usable),
-            self.claims.next_wake(mirror, operations, settings).filter(|_| usable),
+            self.claims.next_late().filter(|_| usable),
+            self.claims.next_unused(mirror, operations, settings).filter(|_| owns_name),
             self.publications.next_wake(&self.claims, mirror, settings).filter(|_| joined),
             self.seen_unreported.then_some(self.seen_report_at),
         ]

@@ -19,8 +19,8 @@ pub(super) enum Purpose {
     Release(TokenHash),
     /// Publishes a value.
     Publish(TokenHash),
-    /// Writes that attempts do not count any more.
-    Recount,
+    /// Lowers the attempts of a token.
+    Refund(TokenHash),
     /// Pauses a token, or resumes it.
     Pause(TokenKey, bool),
     /// A step of a key rotation.

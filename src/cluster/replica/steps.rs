@@ -31,9 +31,12 @@ impl Replica {
         if self.membership.trouble.is_none() && self.membership.phase != Phase::Left {
             self.operations.resend(floor, now, &mut self.outputs);
             let why = self.membership.last_error().clone();
+            let owns_name = self.membership.phase == Phase::Joined;
             let (claims, mut parts) = self.claims_with_parts(now);
             claims.hold_late(&why, &mut parts);
-            claims.release_unused(&mut parts);
+            if owns_name {
+                claims.release_unused(&mut parts);
+            }
         }
         self.send_publications(now);
         if self.view.refresh(now) {
@@ -348,7 +351,7 @@ impl Replica {
                 let mut parts = Parts { settings, mirror, operations, out: outputs, floor, now };
                 publications.published(hash, done, &mut parts);
             }
-            Purpose::Release(_) | Purpose::Recount => {}
+            Purpose::Release(_) | Purpose::Refund(_) => {}
             Purpose::Pause(token, paused) => {
                 if result.succeeded || self.mirror.is_paused(token.hash()) == paused {
                     self.outputs.push(Output::Answered(id, Ok(())));
@@ -371,6 +374,8 @@ impl Replica {
         match operation.purpose {
             Purpose::CreateMeta => self.membership.read_again(now),
             Purpose::Leave => self.left(),
+            // The next check tries it again.
+            Purpose::Refund(_) => {}
             Purpose::Take(hash) if self.claims.shows_own(hash, &self.mirror) => {
                 let (claims, mut parts) = self.claims_with_parts(now);
                 claims.taken(hash, &operation.transaction, false, &mut parts);
@@ -397,7 +402,7 @@ impl Replica {
             Purpose::Pause(..) | Purpose::Rekey => {
                 self.outputs.push(Output::Answered(id, Err(why.clone())));
             }
-            Purpose::Recount => {}
+            Purpose::Refund(_) => {}
             Purpose::End(_) | Purpose::Publish(_) | Purpose::Release(_) => {
                 let at = now + self.membership.interval();
                 self.operations.retry(id, operation, at);

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::spendings::count_now;
 use crate::cluster::replica::{Replica, TokenHash, TokenKey};
 use crate::daemon::tokens::{ListingChange, Tokens};
 use crate::scheduler::TokenId;
@@ -79,11 +78,6 @@ impl Asking {
         tokens: &mut Tokens,
         now: Moment,
     ) -> Option<(TokenId, TokenKey)> {
-        while let Some(id) = tokens.next_refund() {
-            if let Some(key) = tokens.cluster_key(id) {
-                replica.recount(key, count_now(id, tokens), now);
-            }
-        }
         match tokens.next_listing_change() {
             Some(ListingChange::Unlisted(hash)) => replica.unlist(hash, now),
             Some(ListingChange::Changed { id, key, is_listed, was_listed }) => {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::Cluster;
+use super::spendings::count_of;
 use crate::clock;
 use crate::cluster::replica::{Count, OperationId, TokenKey};
 use crate::control::{ApiError, ApiErrorKind, Caller, Reply};
@@ -141,13 +142,30 @@ impl Cluster {
     }
 }
 
-/// Another replica has counted attempts of a token.
-pub(super) fn on_counted(key: &TokenKey, count: Count, tokens: &mut Tokens) {
-    let Count { window_end_ms, counted, in_a_row } = count;
-    let count = Counter { window_end_ms, count: counted, in_a_row };
-    if let Some(id) = tokens.of_cluster_key(key) {
-        tokens.restore_reauth_attempts(id, &count);
-    } else if let Some((_, name)) = key.names() {
-        tokens.recorder.load_count(&name, count);
+impl Cluster {
+    /// Lowers the attempts in etcd if one does not count any more here.
+    pub(super) fn refund_if_due(&mut self, id: TokenId, tokens: &Tokens) {
+        if !self.counted.contains(&id) {
+            return;
+        }
+        let Some((count, key)) = count_of(id, tokens).zip(tokens.cluster_key(id)) else { return };
+        let in_etcd = self.replica.counted(key.hash());
+        if count.counted < in_etcd {
+            self.replica.refund(&key, count);
+        } else if in_etcd == 0 {
+            self.counted.remove(&id);
+        }
+    }
+
+    /// Another replica has counted attempts of a token.
+    pub(super) fn on_counted(&mut self, key: &TokenKey, count: Count, tokens: &mut Tokens) {
+        let Count { window_end_ms, counted, in_a_row } = count;
+        let count = Counter { window_end_ms, count: counted, in_a_row };
+        if let Some(id) = tokens.of_cluster_key(key) {
+            self.counted.insert(id);
+            tokens.restore_reauth_attempts(id, &count);
+        } else if let Some((_, name)) = key.names() {
+            tokens.recorder.load_count(&name, count);
+        }
     }
 }

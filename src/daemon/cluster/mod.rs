@@ -8,6 +8,7 @@
 //! commands    pause and resume for all replicas
 //! rekey       encrypts all values with another key
 //! values      values of other replicas, values for them
+//! queue       what the replica reports about tokens, until it is handled
 //! asking      lists tokens, and tells the scheduler which ones are asked about here
 //! spendings   actions that wait for a claim or have one
 //! notices     events
@@ -17,11 +18,13 @@
 mod asking;
 mod commands;
 mod notices;
+mod queue;
 mod rekey;
 mod setup;
 mod spendings;
 mod values;
 
+use std::collections::HashSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +40,7 @@ pub(crate) use self::values::obtained;
 
 use self::asking::Asking;
 use self::commands::Answers;
+use self::queue::Queue;
 use self::rekey::Rekey;
 use self::setup::{boot_id, random};
 use self::spendings::{HELD_RETRY, Spendings};
@@ -45,7 +49,7 @@ use super::queries::ClusterView;
 use super::restore::RecalledCluster;
 use super::tasks::Tasks;
 use super::tokens::{Listing, Tokens};
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::cluster::etcd::Etcd;
 use crate::cluster::link::{EndpointState, Link, LinkEvent, ReadResult};
 use crate::cluster::replica::{ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
@@ -61,6 +65,9 @@ use crate::time::Moment;
 
 /// Time between two writes of the newest revision to the state database.
 const SEEN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a turn works on what the replica reports about single tokens. The rest is backlog.
+const SLICE: Duration = Duration::from_millis(1);
 
 /// How long leaving the cluster may take: then the lease ends by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -102,8 +109,11 @@ pub(crate) struct Cluster {
     keys: Keys,
     spendings: Spendings,
     values: Values,
+    queue: Queue,
     asking: Asking,
     answers: Answers,
+    /// Tokens with attempts in etcd.
+    counted: HashSet<TokenId>,
     /// Work beside the loop.
     work: JoinSet<ClusterEvent>,
     rekey: Option<Rekey>,
@@ -152,8 +162,10 @@ impl Cluster {
             keys,
             spendings: Spendings::default(),
             values: Values::new(values),
+            queue: Queue::default(),
             asking: Asking::new(now),
             answers: Answers::default(),
+            counted: HashSet::new(),
             work: JoinSet::new(),
             rekey: None,
             endpoints,
@@ -191,6 +203,7 @@ impl Cluster {
     fn on_link_event(&mut self, event: LinkEvent, now: Moment) {
         let replica = &mut self.replica;
         match event {
+            LinkEvent::ReadContinues => replica.read_continues(now),
             LinkEvent::Read(result) => replica.read_finished(result, now),
             LinkEvent::Changed(at, entries) => {
                 let wall_ms = clock::wall_clock().as_millisecond();
@@ -235,11 +248,15 @@ impl Cluster {
             self.replica.wake(now);
         }
         let mut starts = Vec::new();
-        while !self.replica.outputs.is_empty() {
+        let slice = Stopwatch::start();
+        loop {
             for output in std::mem::take(&mut self.replica.outputs) {
                 let Some(output) = self.link.execute(output) else { continue };
-                starts.extend(self.on_output(output, now, tokens, tasks));
+                starts.extend(self.on_output(output, now, tokens));
             }
+            let next = (slice.elapsed() < SLICE).then(|| self.queue.pop()).flatten();
+            let Some(output) = next else { break };
+            self.on_queued(output, now, tokens, tasks);
         }
         self.asking.end_wait_if_due(now, &self.replica);
         self.report_overdue(now, tokens);
@@ -251,13 +268,8 @@ impl Cluster {
         starts
     }
 
-    fn on_output(
-        &mut self,
-        output: Output,
-        now: Moment,
-        tokens: &mut Tokens,
-        tasks: &mut Tasks,
-    ) -> Option<Start> {
+    /// Handles what must not wait. The rest is queued.
+    fn on_output(&mut self, output: Output, now: Moment, tokens: &mut Tokens) -> Option<Start> {
         match output {
             Output::SlotsChanged => self.asking.begin_walk(),
             Output::Granted { id, begin_by } => return self.on_granted(id, begin_by, now, tokens),
@@ -266,18 +278,7 @@ impl Cluster {
                     self.on_held(spending, &reason, retry_at, now, tokens);
                 }
             }
-            Output::Released(token) => {
-                for (hash, id) in self.spendings.take_held(token) {
-                    if tokens.cluster_key(id).is_some_and(|key| key.hash() == hash) {
-                        tokens.scheduler.release_deferred(id, now);
-                    }
-                }
-            }
-            Output::NewValue { token, revision, value } => {
-                self.on_new_value(token, revision, value, tokens, tasks);
-            }
-            Output::Counted(key, count) => commands::on_counted(&key, count, tokens),
-            Output::Paused(key, is_paused) => self.on_paused(key, is_paused, now, tokens),
+            Output::Released(None) => self.release(None, now, tokens),
             Output::Seen(at) => {
                 self.seen = Some(at);
                 self.seen_due.get_or_insert(now + SEEN_INTERVAL);
@@ -287,16 +288,43 @@ impl Cluster {
                 (self.is_name_taken, self.has_left) = (true, true);
                 notices::name_taken(&mut tokens.log, &self.settings.name);
             }
+            Output::Left => self.has_left = true,
+            Output::NewValue { .. }
+            | Output::Published { .. }
+            | Output::Counted(..)
+            | Output::Paused(..)
+            | Output::Released(Some(_))
+            | Output::Answered(..) => self.queue.push(output),
+            // Executed by the link.
+            Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
+        }
+        None
+    }
+
+    fn on_queued(&mut self, output: Output, now: Moment, tokens: &mut Tokens, tasks: &mut Tasks) {
+        match output {
+            Output::NewValue { token, revision, value } => {
+                self.on_new_value(token, revision, value, tokens, tasks);
+            }
+            Output::Counted(key, count) => self.on_counted(&key, count, tokens),
+            Output::Paused(key, is_paused) => self.on_paused(key, is_paused, now, tokens),
+            Output::Released(token) => self.release(token, now, tokens),
             Output::Answered(id, result) => {
                 if !self.on_rekey_answer(id, &result) {
                     self.answers.end(id, result, now, tokens);
                 }
             }
-            Output::Left => self.has_left = true,
-            // It is known already, or was executed by the link.
-            Output::Published { .. } | Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
+            // A value that is published is known already. Nothing else is queued.
+            _ => {}
         }
-        None
+    }
+
+    fn release(&mut self, token: Option<TokenHash>, now: Moment, tokens: &mut Tokens) {
+        for (hash, id) in self.spendings.take_held(token) {
+            if tokens.cluster_key(id).is_some_and(|key| key.hash() == hash) {
+                tokens.scheduler.release_deferred(id, now);
+            }
+        }
     }
 
     fn on_held(
@@ -320,7 +348,7 @@ impl Cluster {
             notices::held(ticket.token, error, retry_at.since(now), tokens);
         }
         tokens.scheduler.defer(ticket, retry_at, now);
-        self.values.retry_now(now);
+        self.values.retry_now(key, now);
     }
 
     fn on_notice_of_replica(&mut self, notice: &ClusterNotice, tokens: &mut Tokens) {
@@ -350,6 +378,9 @@ impl Cluster {
             tokens.note_listing(id);
         }
         self.publish_if_due(id, notice, now, tokens);
+        if let Notice::Checked { .. } = notice {
+            self.refund_if_due(id, tokens);
+        }
         if let Notice::Checked { remaining_ms, .. } = notice {
             let least = self.settings.failover * 4;
             if Duration::from_millis(*remaining_ms) < least
@@ -370,17 +401,19 @@ impl Cluster {
         !self.asking.has_listed()
             || self.asking.is_walking()
             || tokens.listing.as_ref().is_some_and(|it| !it.is_empty())
+            || !self.queue.is_empty()
     }
 
     /// Works off a little more of the backlog. Returns false if there is nothing to do.
     pub(crate) fn step(&mut self, tokens: &mut Tokens, tasks: &mut Tasks) -> bool {
         let now = clock::now();
-        let Some((id, key)) = self.asking.step(&mut self.replica, tokens, now) else {
-            return self.has_backlog(tokens);
-        };
-        // The token is new, or something of it has changed.
-        self.on_token_seen(id, key, now, tokens, tasks);
-        true
+        if let Some((id, key)) = self.asking.step(&mut self.replica, tokens, now) {
+            // The token is new, or something of it has changed.
+            self.on_token_seen(id, key, now, tokens, tasks);
+        } else if let Some(output) = self.queue.pop() {
+            self.on_queued(output, now, tokens, tasks);
+        }
+        self.has_backlog(tokens)
     }
 
     fn persist_seen(&mut self, tokens: &Tokens) {
@@ -420,6 +453,9 @@ impl Cluster {
                 }
                 if self.has_left {
                     break;
+                }
+                if !self.queue.is_empty() {
+                    continue;
                 }
                 let event = self.link.next_event().await;
                 self.on_link_event(event, clock::now());

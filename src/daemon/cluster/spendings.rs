@@ -11,7 +11,7 @@ use crate::cluster::replica::{Count, SpendId, SpendRequest, Spent, TokenHash, To
 use crate::daemon::state::wall_ms;
 use crate::daemon::tasks::RefreshState;
 use crate::daemon::tokens::{TokenEntry, Tokens};
-use crate::lifecycle::{Action, Method, Notice, State};
+use crate::lifecycle::{Action, Method, Notice, ReauthAttempts, State};
 use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
 use crate::time::Moment;
@@ -212,7 +212,8 @@ impl Cluster {
         let count = matches!(action, Action::Reauth { .. }).then(|| count_of(ticket.token, tokens));
         let id = self.spendings.add(ticket, action, key.clone(), limits);
         // A newer value than the one that is dead may make it unnecessary.
-        if self.is_stopping || self.values.has_unused(&key) {
+        let has_news = self.queue.has_news(key.hash());
+        if self.is_stopping || has_news || self.values.has_unused(&key) {
             if let Some(spending) = self.spendings.take(id) {
                 put_off(&spending, now, tokens);
             }
@@ -281,6 +282,7 @@ impl Cluster {
         let value = self.value_to_store(key, id, obtained, refresh, tokens);
         let is_counted = matches!(spending.action, Action::Reauth { .. });
         let count = id.filter(|_| is_counted).and_then(|id| count_of(id, tokens));
+        self.counted.extend(id.filter(|_| count.is_some()));
         self.ended(&spending, Spent { value, count });
     }
 
@@ -320,22 +322,14 @@ fn limits(ticket: Ticket, action: &Action, tokens: &Tokens) -> Limits {
 }
 
 /// The login attempts of a token, for the other replicas.
-fn count_of(id: TokenId, tokens: &Tokens) -> Option<Count> {
-    let attempts = tokens.scheduler.token(id)?.attempts()?;
+pub(super) fn count_of(id: TokenId, tokens: &Tokens) -> Option<Count> {
+    let none = || ReauthAttempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
+    let attempts = tokens.scheduler.token(id)?.attempts().unwrap_or_else(none);
     Some(Count {
         window_end_ms: wall_ms(attempts.window_end),
         counted: attempts.counted,
         in_a_row: attempts.in_a_row,
     })
-}
-
-/// The login attempts of a token that has none in flight; none of them may count.
-pub(super) fn count_now(id: TokenId, tokens: &Tokens) -> Count {
-    let reauth = tokens.registry.token(id).and_then(|token| token.config().reauth.as_ref());
-    let window = reauth.map(|reauth| reauth.policy.window).unwrap_or_default();
-    // The others take over only a count whose window has not ended.
-    let none = || Count { window_end_ms: wall_ms(clock::now() + window), counted: 0, in_a_row: 0 };
-    count_of(id, tokens).unwrap_or_else(none)
 }
 
 #[cfg(test)]

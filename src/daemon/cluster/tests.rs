@@ -276,3 +276,33 @@ async fn value_waits_until_the_source_was_read_and_a_newer_one_takes_its_place()
     assert_eq!(world.current(id), Some(value("quotes-3")));
     assert!(!world.cluster.values.has_unused(&key));
 }
+
+#[tokio::test]
+async fn a_turn_does_not_handle_a_value_for_each_of_very_many_tokens_and_urgent_outputs_come_first()
+{
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    world.turn(clock::now());
+    let quotes = TokenKey::new("sarus", "quotes");
+    for number in 0..50_000 {
+        let token = TokenKey::new("other", &number.to_string());
+        let value = Output::NewValue { token, revision: 7, value: b"x"[..].into() };
+        world.cluster.replica.outputs.push(value);
+    }
+    world.cluster.replica.outputs.push(Output::Paused(quotes.clone(), true));
+    world.cluster.replica.outputs.push(Output::Left);
+    world.turn(clock::now());
+    assert!(world.cluster.has_left);
+    assert!(
+        world.cluster.queue.has_news(quotes.hash()),
+        "no spending and no publication meanwhile"
+    );
+    assert!(world.cluster.has_backlog(&world.tokens));
+    let is_paused = |world: &World| {
+        world.tokens.scheduler.token(id).is_some_and(|token| token.state() == State::Paused)
+    };
+    assert!(!is_paused(&world));
+    world.settle();
+    assert!(is_paused(&world) && !world.cluster.queue.has_news(quotes.hash()));
+}

@@ -5,8 +5,9 @@
 //! with the end of the spending; one that comes from a source or an operator once it is verified.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasher as _;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::time::Moment;
 
 /// Time between two attempts to use a value that must wait.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// How many values that wait a turn tries to use.
+const RETRIES: usize = 64;
 
 /// A value that a spending has obtained.
 #[derive(Debug)]
@@ -56,8 +60,12 @@ pub(super) struct Values {
     hashes: RandomState,
     /// Sealed values of tokens that are not configured here, and their revisions.
     of_others: HashMap<TokenKey, (u64, Arc<[u8]>)>,
-    waiting: HashMap<TokenKey, Waiting>,
+    waiting: BTreeMap<TokenKey, Waiting>,
     retry_at: Option<Moment>,
+    /// The token up to which all that wait were tried, if there are more behind it.
+    retried: Option<TokenKey>,
+    /// Tokens whose reason to wait may be over: they are tried first.
+    ready: Vec<TokenKey>,
     /// Values whose refresh token is being stored, by revision.
     adopting: HashMap<TokenKey, u64>,
     /// Tags of the values that an earlier run knew, until etcd has said what it has.
@@ -77,11 +85,24 @@ impl Values {
         self.retry_at
     }
 
-    /// What waits is tried again at once.
-    pub(super) fn retry_now(&mut self, now: Moment) {
-        if self.retry_at.is_some() {
+    /// If a value of this token waits, it is tried again at once.
+    pub(super) fn retry_now(&mut self, token: TokenKey, now: Moment) {
+        if self.waiting.contains_key(&token) {
+            self.ready.push(token);
             self.retry_at = Some(now);
         }
+    }
+
+    /// The tokens whose values are tried next: every one that waits in each pass.
+    fn next_to_retry(&mut self) -> Vec<TokenKey> {
+        if !self.ready.is_empty() {
+            return self.ready.split_off(self.ready.len().saturating_sub(RETRIES));
+        }
+        let after = self.retried.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.waiting.range((after, Bound::Unbounded));
+        let tokens: Vec<_> = behind.map(|(token, _)| token.clone()).take(RETRIES).collect();
+        self.retried = tokens.last().filter(|_| tokens.len() == RETRIES).cloned();
+        tokens
     }
 
     /// Whether there is a newer value of this token that is not used yet.
@@ -254,14 +275,17 @@ impl Cluster {
         if self.values.retry_at.is_none_or(|due| due > now) {
             return;
         }
-        self.values.retry_at = None;
-        for (key, value) in std::mem::take(&mut self.values.waiting) {
+        for key in self.values.next_to_retry() {
+            let Some(value) = self.values.waiting.remove(&key) else { continue };
             if let Some(id) = tokens.of_cluster_key(&key) {
                 self.use_value(id, key, value, tokens, tasks);
             } else {
                 self.asking.end_check(key.hash());
             }
         }
+        let has_more = self.values.retried.is_some() || !self.values.ready.is_empty();
+        let pause = if has_more { Duration::ZERO } else { RETRY };
+        self.values.retry_at = (!self.values.waiting.is_empty()).then(|| now + pause);
     }
 
     /// A token is new, or something of it has changed: a value that was there before it is used.
@@ -278,6 +302,8 @@ impl Cluster {
         }
         if let Some((revision, sealed)) = self.values.of_others.remove(&key) {
             self.open_value(id, key, revision, &sealed, tokens, tasks);
+        } else {
+            self.values.retry_now(key, now);
         }
     }
 
@@ -328,17 +354,17 @@ impl Cluster {
         tokens: &mut Tokens,
     ) {
         match notice {
-            Notice::Replaced(by) if *by != ReplacedBy::Replica => {
+            Notice::Replaced(by) if !is_stored_by_spending(id, *by, tokens) => {
                 self.values.unpublished.insert(id);
             }
             // Only the value of another replica: one of the source says nothing about that in etcd.
             Notice::Expired { candidate: true, .. } | Notice::Rejected { candidate: true, .. } => {
-                let candidate = tokens.candidate_value(id).zip(tokens.cluster_key(id));
-                if candidate.is_some_and(|(value, key)| self.values.is_in_etcd(key.hash(), &value))
-                {
+                let Some(key) = tokens.cluster_key(id) else { return };
+                let candidate = tokens.candidate_value(id);
+                if candidate.is_some_and(|value| self.values.is_in_etcd(key.hash(), &value)) {
                     self.values.unpublished.insert(id);
                 }
-                return self.values.retry_now(now);
+                return self.values.retry_now(key, now);
             }
             Notice::Checked { .. } if self.values.unpublished.contains(&id) => {}
             Notice::Expired { .. } | Notice::Rejected { .. } => {
@@ -356,6 +382,10 @@ impl Cluster {
         let Some(value) = tokens.verified_value(id) else { return };
         let Some(key) = tokens.cluster_key(id) else { return };
         let Some(name) = tokens.registry.token(id).map(TokenEntry::name) else { return };
+        // Until then, the value in etcd that this one would replace is not known.
+        if self.queue.has_news(key.hash()) {
+            return;
+        }
         if self.values.is_in_etcd(key.hash(), &value) {
             self.values.unpublished.remove(&id);
             return;
@@ -375,6 +405,16 @@ impl Cluster {
     }
 }
 
+/// Whether the replica stores a new value itself: it is another replica's, or comes from a
+/// spending. If its claim was stolen meanwhile, a newer value may be in etcd.
+fn is_stored_by_spending(id: TokenId, by: ReplacedBy, tokens: &Tokens) -> bool {
+    match by {
+        ReplacedBy::Replica | ReplacedBy::Reauth => true,
+        ReplacedBy::Renewal => tokens.scheduler.spec(id).is_some_and(|spec| spec.policy.rotates),
+        ReplacedBy::Source => false,
+    }
+}
+
 /// Gives a value of another replica to the scheduler.
 fn offer(id: TokenId, value: &TokenValue, tokens: &mut Tokens) {
     match tokens.adopt_value(id, value) {
@@ -383,5 +423,31 @@ fn offer(id: TokenId, value: &TokenValue, tokens: &mut Tokens) {
             let error = format!("it is the value of another token, {owner}, here");
             notices::unusable_value(id, &error, tokens);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_wait_are_tried_some_at_a_time_and_each_once_in_a_pass() {
+        let mut values = Values::default();
+        let key = |number| TokenKey::new("s", &format!("{number:03}"));
+        let value = || Waiting {
+            value: TokenValue::parse("value").unwrap(),
+            refresh: None,
+            revision: 1,
+            is_refresh_stored: false,
+        };
+        values.waiting.extend((0..150).map(|number| (key(number), value())));
+        assert_eq!(values.next_to_retry().len(), RETRIES);
+        values.retry_now(key(140), Moment::default());
+        values.retry_now(key(999), Moment::default());
+        assert_eq!(values.next_to_retry(), [key(140)]);
+        let rest: Vec<_> = (64..150).map(key).collect();
+        let tried: Vec<_> = [values.next_to_retry(), values.next_to_retry()].concat();
+        assert_eq!(tried, rest);
+        assert_eq!(values.next_to_retry()[0], key(0));
     }
 }

@@ -16,8 +16,6 @@ pub(crate) struct Listing {
     unlisted: Vec<TokenHash>,
     /// Tokens that are new, or that may have got or lost their value.
     changed: Vec<TokenId>,
-    /// Tokens of which attempts do not count any more.
-    refunded: Vec<TokenId>,
 }
 
 /// A change that the cluster must be told about.
@@ -32,7 +30,7 @@ pub(crate) enum ListingChange {
 impl Listing {
     /// Whether no change waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.unlisted.is_empty() && self.changed.is_empty() && self.refunded.is_empty()
+        self.unlisted.is_empty() && self.changed.is_empty()
     }
 }
 
@@ -59,18 +57,6 @@ impl Tokens {
         {
             listing.changed.push(id);
         }
-    }
-
-    /// Attempts of a token do not count any more.
-    pub(super) fn note_refund(&mut self, id: TokenId) {
-        if let Some(listing) = &mut self.listing {
-            listing.refunded.push(id);
-        }
-    }
-
-    /// The next token of which attempts do not count any more.
-    pub(crate) fn next_refund(&mut self) -> Option<TokenId> {
-        self.listing.as_mut()?.refunded.pop()
     }
 
     /// A token is added. It is not asked about before it is known which replica asks.

