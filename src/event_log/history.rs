@@ -203,6 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn event_of_a_replica_names_it_and_event_of_a_token_only_the_token() {
+        let mut history = History::default();
+        let replica = Fields { replica: Some("keeper-b"), ..Fields::default() };
+        let token = Fields { token: Some("quotes"), ..replica };
+        for (name, fields) in [(EventName::ReplicaLeft, replica), (EventName::ReauthHeld, token)] {
+            history.add(Timestamp::UNIX_EPOCH, name, name.severity(), "", &fields);
+        }
+        let replicas = history.latest(2).map(|(_, event)| event.replica.as_deref());
+        assert_eq!(replicas.collect::<Vec<_>>(), [Some("keeper-b"), None]);
+    }
+
+    #[test]
     fn events_between_two_sequence_numbers_are_returned_in_both_directions() {
         let mut history = History::default();
         for number in 1..=5 {
