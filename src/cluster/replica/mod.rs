@@ -327,6 +327,20 @@ impl Replica {
         claims.spent(id, result, &mut parts);
     }
 
+    /// A granted spending has not begun, and will not: the claim is released, and the attempt does
+    /// not count.
+    pub fn not_begun(&mut self, id: SpendId, now: Moment) {
+        let (claims, mut parts) = self.claims_with_parts(now);
+        claims.not_begun(id, &mut parts);
+    }
+
+    /// Whether a value of this replica was sent to etcd, and no response has confirmed it.
+    pub fn has_unstored_values(&self) -> bool {
+        // Without etcd, a published value is still in its source.
+        let is_usable = self.membership.trouble.is_none();
+        self.claims.has_unstored() || (is_usable && !self.publications.is_idle())
+    }
+
     /// Puts a verified value into etcd that does not come from a spending, unless a newer one is
     /// there or comes first.
     pub fn publish(&mut self, token: TokenKey, value: Arc<[u8]>, now: Moment) {
@@ -412,7 +426,8 @@ impl Replica {
 
     /// When [`Replica::wake`] has something to do.
     pub fn next_wake(&self) -> Option<Moment> {
-        let usable = self.membership.trouble.is_none();
+        let usable =
+            self.membership.trouble.is_none() && self.membership.phase != join::Phase::Left;
         let joined = self.is_joined();
         let Self { mirror, settings, operations, .. } = self;
         [

@@ -57,7 +57,8 @@ impl Replica {
 
     /// Publishes what can be published.
     pub(super) fn send_publications(&mut self, now: Moment) {
-        if self.is_joined() {
+        // While this replica leaves, values of spendings whose claim was lost are still published.
+        if self.membership.trouble.is_none() && self.membership.phase == Phase::Joined {
             let floor = self.floor();
             let Self { claims, settings, mirror, operations, outputs, publications, .. } = self;
             let mut parts = Parts { settings, mirror, operations, out: outputs, floor, now };

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 pub(crate) use self::commands::Pause;
 pub(crate) use self::setup::Opened;
@@ -66,8 +66,16 @@ const SEEN_INTERVAL: Duration = Duration::from_secs(5);
 /// How long leaving the cluster may take: then the lease ends by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The same, and how long ending the lease may take.
-pub(crate) const LONGEST_LEAVE: Duration = LEAVE_TIMEOUT.saturating_add(Duration::from_secs(1));
+/// How long it may take while a value is not known to be in etcd: enough for one endpoint that hangs,
+/// a pause, and the next endpoints.
+const LAST_STORE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The longest of both, and how long ending the lease may take.
+pub(crate) const LONGEST_LEAVE: Duration =
+    LAST_STORE_TIMEOUT.saturating_add(Duration::from_secs(1));
+
+/// The least pause between two turns while this replica leaves.
+const LEAVE_TICK: Duration = Duration::from_millis(4);
 
 /// Environment variable of debug builds: claims end with the lease, which is not safe. Tests set it to
 /// see that they would notice two spendings at once.
@@ -416,23 +424,38 @@ impl Cluster {
     /// Waits until the values of spendings that have ended are stored and this replica has left, for
     /// a limited time.
     pub(crate) async fn leave(mut self: Box<Self>, tokens: &mut Tokens, tasks: &mut Tasks) {
-        let left = async {
-            // Without a member's key there is nothing to leave.
-            while !self.has_left && self.asking.has_listed() {
-                for start in self.turn(clock::now(), tokens, tasks) {
-                    self.ended(&start.spending, spendings::NOTHING);
-                }
-                if self.has_left {
-                    break;
-                }
-                let event = self.link.next_event().await;
-                self.on_link_event(event, clock::now());
-            }
-        };
-        // What takes longer, ends with the lease.
-        let _ = timeout(LEAVE_TIMEOUT, left).await;
+        self.finish(tokens, tasks).await;
         self.persist_seen(tokens);
         self.link.leave().await;
+    }
+
+    /// Waits until this replica has left. What takes longer than the time-out ends with the lease.
+    async fn finish(&mut self, tokens: &mut Tokens, tasks: &mut Tasks) {
+        let began = clock::now();
+        // Without a member's key there is nothing to leave.
+        while !self.has_left && self.asking.has_listed() {
+            let now = clock::now();
+            for start in self.turn(now, tokens, tasks) {
+                self.end_unbegun(&start.spending);
+            }
+            let is_storing = self.replica.has_unstored_values();
+            let longest = if is_storing { LAST_STORE_TIMEOUT } else { LEAVE_TIMEOUT };
+            if self.has_left || now.since(began) >= longest {
+                break;
+            }
+            let end = began + longest;
+            let due = self.due().map_or(end, |due| due.min(end));
+            // A response that is missing triggers nothing: the replica repeats its request by itself.
+            tokio::select! {
+                event = self.link.next_event() => self.on_link_event(event, clock::now()),
+                () = sleep(due.since(now).max(LEAVE_TICK)) => {}
+            }
+        }
+    }
+
+    /// Whether a value of this replica is on its way to etcd: lost if the daemon ended now.
+    pub(crate) fn is_storing(&self) -> bool {
+        self.replica.has_unstored_values()
     }
 
     /// What queries read.

@@ -67,7 +67,9 @@ impl Spendings {
     fn add(&mut self, ticket: Ticket, action: Action, key: TokenKey, limits: Limits) -> SpendId {
         self.next += 1;
         let id = SpendId(self.next);
-        let notice = self.started.remove(&ticket.token);
+        // An attempt whose action was cancelled has left its notice.
+        let is_attempt = matches!(action, Action::Reauth { .. });
+        let notice = self.started.remove(&ticket.token).filter(|_| is_attempt);
         let is_granted = false;
         self.pending.push(Spending { ticket, action, notice, key, id, limits, is_granted });
         id
@@ -184,11 +186,11 @@ impl Cluster {
         tokens: &mut Tokens,
     ) -> Option<Start> {
         let Some(spending) = self.spendings.grant(id) else {
-            self.replica.spent(id, NOTHING, now);
+            self.replica.not_begun(id, now);
             return None;
         };
         if limits(spending.ticket, &spending.action, tokens) != spending.limits {
-            self.ended(&spending, NOTHING);
+            self.end_unbegun(&spending);
             put_off(&spending, now, tokens);
             return None;
         }
@@ -201,7 +203,20 @@ impl Cluster {
         self.replica.spent(spending.id, result, crate::clock::now());
     }
 
-    /// A granted spending has not begun, or will never complete.
+    /// A granted spending has not begun, and will not.
+    pub(super) fn end_unbegun(&mut self, spending: &Spending) {
+        self.spendings.take(spending.id);
+        self.replica.not_begun(spending.id, crate::clock::now());
+    }
+
+    /// A granted spending cannot begin: its ticket is not awaited any more.
+    pub(crate) fn withdraw(&mut self, ticket: Ticket) {
+        if let Some(spending) = self.spendings.take_of(ticket) {
+            self.end_unbegun(&spending);
+        }
+    }
+
+    /// A granted spending will never complete. It may have begun, so its attempt counts.
     pub(crate) fn abandon(&mut self, ticket: Ticket) {
         if let Some(spending) = self.spendings.take_of(ticket) {
             self.ended(&spending, NOTHING);
@@ -211,8 +226,10 @@ impl Cluster {
     /// A granted spending has not begun, as it was too late: it is requested again.
     pub(crate) fn on_not_begun(&mut self, ticket: Ticket, now: Moment, tokens: &mut Tokens) {
         if let Some(spending) = self.spendings.take_of(ticket) {
-            self.ended(&spending, NOTHING);
+            self.end_unbegun(&spending);
             put_off(&spending, now, tokens);
+        } else {
+            tokens.cancel(ticket);
         }
     }
 
@@ -314,5 +331,16 @@ mod tests {
         let id = spendings.add(ticket, Action::Reauth { reason, attempt: 1 }, key, LIMITS);
         assert_eq!(spendings.take(id).and_then(|spending| spending.notice), Some(notice));
         assert!(spendings.started.is_empty());
+    }
+
+    #[test]
+    fn start_of_a_cancelled_attempt_is_not_reported_with_another_spending() {
+        let mut spendings = Spendings::default();
+        let ticket = Ticket::for_tests();
+        let reason = crate::lifecycle::ReauthReason::Expired;
+        spendings.started.insert(ticket.token, Notice::ReauthStarted { reason, attempt: 1 });
+        let action = Action::Revoke { slot: Slot::A, timeout: Duration::from_secs(1) };
+        let id = spendings.add(ticket, action, TokenKey::new("sarus", "quotes"), LIMITS);
+        assert_eq!(spendings.take(id).map(|spending| spending.notice), Some(None));
     }
 }

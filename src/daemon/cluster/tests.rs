@@ -4,7 +4,9 @@ use super::asking::FIRST_VIEW_TIMEOUT;
 use super::*;
 use crate::api::Client;
 use crate::cluster::record::path;
-use crate::cluster::replica::{Entry, Key, Record};
+use crate::cluster::replica::{
+    Entry, FORMAT, Key, Meta, Record, SpendId, SpendRequest, Spent, TransactionResult,
+};
 use crate::cluster::seal::Plain;
 use crate::daemon::tokens::{TokenConfig, TokenOrigin};
 use crate::lifecycle::SourceChange;
@@ -24,17 +26,25 @@ struct World {
     configs: Vec<(&'static str, Arc<TokenConfig>, TokenSpec)>,
 }
 
+fn at(revision: u64) -> StoreRevision {
+    StoreRevision { cluster: 1, revision }
+}
+
 fn value(text: &str) -> TokenValue {
     TokenValue::parse(text).unwrap()
 }
 
 impl World {
     fn new() -> Self {
+        Self::with_etcd("http://127.0.0.1:1")
+    }
+
+    fn with_etcd(etcd: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
         fs::write(dir.join("key"), KEY).unwrap();
         let text = format!(
-            "[cluster]\netcd = [\"http://127.0.0.1:1\"]\nname = \"keeper-a\"\n\
+            "[cluster]\netcd = [\"{etcd}\"]\nname = \"keeper-a\"\n\
              key = {{ file = \"{0}/key\" }}\n[server.sarus]\nurl = \"http://127.0.0.1:1\"\n\
              [token.quotes]\nserver = \"sarus\"\nfile = \"{0}/quotes.token\"\n\
              [token.orders]\nserver = \"sarus\"\nfile = \"{0}/orders.token\"\n",
@@ -92,6 +102,19 @@ impl World {
         let sealed = self.cluster.keys.seal(with, &plain, &path).unwrap();
         let Self { cluster, tokens, tasks, .. } = self;
         cluster.on_new_value(TokenKey::new("sarus", name), revision, sealed, tokens, tasks);
+    }
+
+    /// The replica joins, as far as it knows.
+    fn join(&mut self) {
+        let now = clock::now();
+        let meta = Meta { format: FORMAT, key: self.cluster.keys.ids()[0] };
+        let meta = Entry { key: Key::Meta, record: Some(Record::Meta(meta)), revision: 1 };
+        let read = Ok((at(1), vec![meta]));
+        self.cluster.on_link_event(LinkEvent::Read(read), now);
+        self.cluster
+            .on_link_event(LinkEvent::BeatFinished { sent: now, result: Ok((at(2), true)) }, now);
+        assert!(self.cluster.replica.is_joined());
+        self.cluster.replica.outputs.clear();
     }
 
     fn current(&self, id: TokenId) -> Option<TokenValue> {
@@ -207,4 +230,43 @@ async fn value_waits_until_the_source_was_read_and_a_newer_one_takes_its_place()
     world.cluster.retry_values(later, &mut world.tokens, &mut world.tasks);
     assert_eq!(world.current(id), Some(value("quotes-3")));
     assert!(!world.cluster.values.has_unused(&key));
+}
+
+#[tokio::test]
+async fn value_of_a_spending_is_sent_again_while_the_replica_leaves() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut world = World::with_etcd(&format!("http://{}", listener.local_addr().unwrap()));
+    world.settle();
+    world.join();
+    let now = clock::now();
+    let replica = &mut world.cluster.replica;
+    let (id, token) = (SpendId(1), TokenKey::new("sarus", "quotes"));
+    let [limit, begin_within] = [40, 10].map(Duration::from_secs);
+    replica.request(SpendRequest { id, token, limit, begin_within, count: None }, now);
+    let take = replica.outputs.drain(..).find_map(|output| match output {
+        Output::Commit(id, _) => Some(id),
+        _ => None,
+    });
+    let taken = TransactionResult { succeeded: true, at: at(3), read: Vec::new() };
+    replica.committed(take.unwrap(), Ok(taken), now);
+    replica.spent(id, Spent { value: Some(b"sealed"[..].into()), count: None }, now);
+    world.cluster.stop(&mut world.tokens);
+    assert!(world.cluster.is_storing());
+    // etcd takes each request and never responds.
+    let sent_twice = async {
+        let (mut connections, mut sent) = (Vec::new(), 0);
+        while sent < 2 {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut head = [0; 64];
+            let size = tokio::io::AsyncReadExt::read(&mut connection, &mut head).await.unwrap();
+            sent += usize::from(head[..size].starts_with(b"POST /v3/kv/txn "));
+            connections.push(connection);
+        }
+    };
+    tokio::select! {
+        () = world.cluster.finish(&mut world.tokens, &mut world.tasks) => {
+            panic!("it has given up");
+        }
+        () = sent_twice => {}
+    }
 }
