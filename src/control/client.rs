@@ -17,8 +17,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::error::{ApiError, ApiErrorKind, ErrorEnvelope};
-use super::routes::{STATE_HEADER, UNVERIFIED};
+use super::routes::STATE_HEADER;
 use super::types::{Reloaded, Reloading};
+use crate::lifecycle::State;
 
 /// Response timeout: longer than the daemon serves one connection.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,7 +108,8 @@ impl Client {
     /// See [`ControlClientError`].
     pub async fn get_value(&self, path: &str) -> Result<(String, bool), ControlClientError> {
         let (head, body) = self.request(Method::GET, path).await?;
-        let verified = head.headers.get(STATE_HEADER).is_none_or(|state| state != UNVERIFIED);
+        let verified =
+            head.headers.get(STATE_HEADER).is_none_or(|state| state != State::Unverified.as_str());
         Ok((String::from_utf8(body).map_err(|_| invalid(&"it is not text"))?, verified))
     }
 

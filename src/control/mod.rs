@@ -60,7 +60,7 @@ pub use self::types::{
 pub use summary::LifeBasis;
 
 use self::dashboard::Snapshot;
-use crate::lifecycle::OperatorRequest;
+use crate::lifecycle::{OperatorRequest, State};
 use crate::secret::TokenValue;
 
 /// The channel for the response to a command.
@@ -71,8 +71,9 @@ pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
 pub struct IssuedValue {
     /// The value.
     pub value: TokenValue,
-    /// The last response reported the token as alive, and its expiry is in the future.
-    pub verified: bool,
+    /// Alive: the last response reported the token as alive, and its expiry is in the future.
+    /// Elsewhere: another replica checks it. Unverified: otherwise.
+    pub state: State,
 }
 
 /// Capacity of the command queue. Further requests wait on their connections.

@@ -198,7 +198,7 @@ fn answer(command: Command) -> Recorded {
         Command::Value { name, reply, .. } => {
             let value = TokenValue::parse(VALUE).expect("a value");
             // The client may have disconnected.
-            let _ = reply.send(Ok(IssuedValue { value, verified: true }));
+            let _ = reply.send(Ok(IssuedValue { value, state: crate::lifecycle::State::Alive }));
             Recorded::Value(name)
         }
         Command::Act { name, reply, .. } => {

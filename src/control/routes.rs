@@ -154,9 +154,6 @@ async fn events(
 /// Response header: whether the token of a value is known to be alive.
 pub(super) const STATE_HEADER: HeaderName = HeaderName::from_static("tokenkeep-state");
 
-/// Value of [`STATE_HEADER`] if the token's state is unverified.
-pub(super) const UNVERIFIED: &str = "unverified";
-
 /// The token value as plain text with a line break, like a token file.
 async fn value(
     State(main_loop): State<MainLoop>,
@@ -164,11 +161,10 @@ async fn value(
     name: Result<Path<String>, PathRejection>,
 ) -> ApiResult<Response> {
     let Path(name) = name.map_err(|error| bad_request(&error.body_text()))?;
-    let IssuedValue { value, verified } =
+    let IssuedValue { value, state } =
         main_loop.ask(|reply| Command::Value { name, caller, reply }).await?;
-    let state = HeaderValue::from_static(if verified { "alive" } else { UNVERIFIED });
     let headers = [
-        (STATE_HEADER, state),
+        (STATE_HEADER, HeaderValue::from_static(state.as_str())),
         (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];

@@ -405,6 +405,7 @@ impl Daemon {
         let has_life = matches!(notice, Notice::Checked { .. } | Notice::Recovered { .. });
         let is_assumed = tokens.scheduler.spec(id).is_some_and(|spec| spec.policy.assumed);
         let fields = Fields {
+            by: tokens.origin_of_dead_candidate(id, notice),
             path: path.as_deref(),
             assumed: (has_life && is_assumed).then_some(true),
             exit_status: hook_succeeded.then_some(0),

@@ -47,7 +47,13 @@ pub(crate) fn check_end(ticket: Ticket, answer: &CheckResult) -> CompletedCheck 
 
 type Line<'a> = (EventName, Cow<'static, str>, Fields<'a>);
 
-/// Logs a notice of a token.
+/// Whether a notice is about a value that another replica has put into etcd.
+fn is_of_replica(names: &Fields<'_>) -> bool {
+    names.by == Some(ReplacedBy::Replica.as_str())
+}
+
+/// Logs a notice of a token. With `by` = `replica` in `names`, a candidate that is dead comes from
+/// another replica.
 #[expect(clippy::too_many_lines, reason = "a table, with a row for each notice")]
 pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, notice: &Notice) {
     let (name, message, fields): Line<'_> = match notice {
@@ -104,21 +110,32 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         ),
         Notice::Expired { fault, candidate } => (
             EventName::TokenExpired,
-            if *candidate {
-                "the new value in the source has expired; the current value stays in service".into()
-            } else {
-                "the token has expired".into()
-            },
+            match (*candidate, is_of_replica(names)) {
+                (false, _) => "the token has expired",
+                (true, false) => {
+                    "the new value in the source has expired; the current value stays in service"
+                }
+                (true, true) => {
+                    "the value of another replica has expired; the current value stays in service"
+                }
+            }
+            .into(),
             with_fault(names, fault),
         ),
         Notice::Rejected { fault, candidate } => (
             EventName::TokenRejected,
-            if *candidate {
-                "the server rejected the new value in the source; the current value stays in service"
-                    .into()
-            } else {
-                "the server rejected the token twice".into()
-            },
+            match (*candidate, is_of_replica(names)) {
+                (false, _) => "the server rejected the token twice",
+                (true, false) => {
+                    "the server rejected the new value in the source; the current value stays in \
+                     service"
+                }
+                (true, true) => {
+                    "the server rejected the value of another replica; the current value stays in \
+                     service"
+                }
+            }
+            .into(),
             with_fault(names, fault),
         ),
         Notice::Missing { error, in_use } => (
@@ -204,6 +221,12 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         | Notice::Expiring { stage: DeadlineStage::NineTenths, .. } => Severity::Error,
         Notice::CheckFailed { fault, .. } if fault.is_alarming => Severity::Error,
         Notice::RevokeFailed { .. } => Severity::Warn,
+        // Nobody has to do anything.
+        Notice::Expired { candidate: true, .. } | Notice::Rejected { candidate: true, .. }
+            if is_of_replica(names) =>
+        {
+            Severity::Warn
+        }
         _ => name.severity(),
     };
     event_log.write(now, name, severity, &message, fields);

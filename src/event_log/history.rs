@@ -34,6 +34,8 @@ pub struct LoggedEvent {
     pub token: Box<str>,
     /// The server's name, for an event of a server.
     pub server: Option<Box<str>>,
+    /// The replica's name, for an event of a replica.
+    pub replica: Option<Box<str>>,
 }
 
 /// Ring buffer of recent events.
@@ -65,8 +67,9 @@ impl History {
             None => truncated(message),
         };
         let server = fields.server.filter(|_| token.is_empty()).map(Into::into);
-        let key = key(token);
-        let event = LoggedEvent { at, name, severity, text, key, token: token.into(), server };
+        let replica = fields.replica.filter(|_| token.is_empty()).map(Into::into);
+        let (key, token) = (key(token), token.into());
+        let event = LoggedEvent { at, name, severity, text, key, token, server, replica };
         self.bytes += event.bytes();
         self.events.push_back(event);
         self.added += 1;
@@ -129,7 +132,8 @@ impl History {
 
 impl LoggedEvent {
     fn bytes(&self) -> usize {
-        self.text.len() + self.token.len() + self.server.as_ref().map_or(0, |name| name.len())
+        let names = [&self.server, &self.replica].into_iter().flatten();
+        self.text.len() + self.token.len() + names.map(|name| name.len()).sum::<usize>()
     }
 }
 

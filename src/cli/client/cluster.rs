@@ -120,16 +120,22 @@ pub(super) fn cluster_line(cluster: &ClusterStatus, time: &LocalTime) -> String 
     let etcd = if cluster.reachable {
         "etcd reachable".to_owned()
     } else {
-        let since = cluster.unreachable_since;
-        let since = since.map(|since| format!(" since {}", time.at(since.as_millisecond())));
-        let error = cluster.error.as_ref().map(|error| format!(": {error}"));
+        let reason = match (cluster.unreachable_since, &cluster.error) {
+            // It may be reachable: it has not responded since the start.
+            (None, Some(error)) => error.clone(),
+            (since, error) => {
+                let since = since.map(|at| format!(" since {}", time.at(at.as_millisecond())));
+                let error = error.as_ref().map(|error| format!(": {error}"));
+                let (since, error) = (since.unwrap_or_default(), error.unwrap_or_default());
+                format!("etcd cannot be used{since}{error}")
+            }
+        };
         let held = match cluster.held {
             0 => "; logins would wait for it".to_owned(),
             1 => "; the login of 1 token waits for it".to_owned(),
             held => format!("; the logins of {} tokens wait for it", group_digits(held)),
         };
-        let (since, error) = (since.unwrap_or_default(), error.unwrap_or_default());
-        format!("etcd cannot be used{since}{error}{held}")
+        format!("{reason}{held}")
     };
     let total = cluster.asked + cluster.elsewhere;
     let (members, asked) = (cluster.members.join(", "), group_digits(cluster.asked));
@@ -296,5 +302,19 @@ claim       quotes: claimed by keeper-b, 12 s
                 )
             );
         }
+    }
+
+    #[test]
+    fn etcd_that_has_not_responded_since_the_start_is_not_called_unusable() {
+        let mut detail = detail();
+        detail.status.members.pop();
+        detail.status.reachable = false;
+        detail.status.error = Some("etcd has not responded yet".to_owned());
+        let line = shown(&detail).lines().next().unwrap_or_default().to_owned();
+        assert_eq!(
+            line,
+            "cluster: keeper-a; etcd has not responded yet; logins would wait for it; 334 of 1,000 \
+             tokens asked here (keeper-a)"
+        );
     }
 }

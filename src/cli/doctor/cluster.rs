@@ -193,6 +193,9 @@ fn report_keys(
     diagnosis: &Diagnosis,
 ) {
     let ids = keys.ids();
+    for KeyId(id) in ids.iter().chain([&meta.key]) {
+        diagnosis.publish(format!("{id:016x}"));
+    }
     if !ids.contains(&meta.key) {
         return diagnosis.error(format!(
             "[cluster] the values in etcd are encrypted with the key {:016x}, which is neither \

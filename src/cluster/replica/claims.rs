@@ -231,9 +231,9 @@ impl Claims {
         let key = Key::Value(spend.request.token.clone());
         let value = value.take();
         let stored = done.filter(|_| value.is_some()).or(*stored);
-        if let Some(revision) = stored {
-            let token = spend.request.token.clone();
-            parts.out.push(Output::Published { token, revision });
+        if let (Some(revision), Some(value)) = (stored, &value) {
+            let (token, value) = (spend.request.token.clone(), value.clone());
+            parts.out.push(Output::Published { token, revision, value });
         } else if done.is_none() && self.shows_own(hash, parts.mirror) {
             // The value in etcd has changed: only the claim is released.
             let revision = parts.mirror.claims[&hash].revision;

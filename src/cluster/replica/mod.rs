@@ -31,8 +31,8 @@ mod tests;
 
 pub use self::types::{
     Claim, ClaimCounts, ClusterNotice, Count, Entry, HeldReason, Key, KeyId, Member, Meta,
-    OperationId, Output, Record, ReplicaSettings, SLOTS, SpendId, SpendRequest, Spent, StoreError,
-    StoreRevision, TokenHash, TokenKey, Transaction, TransactionResult,
+    OperationId, Output, Overdue, Record, ReplicaSettings, SLOTS, SpendId, SpendRequest, Spent,
+    StoreError, StoreRevision, TokenHash, TokenKey, Transaction, TransactionResult,
 };
 
 use std::sync::Arc;
@@ -140,6 +140,17 @@ impl Replica {
     /// Who spends for the token, and since when, as far as this replica has seen.
     pub fn claim_of(&self, token: TokenHash) -> Option<(&Arc<str>, Moment)> {
         self.mirror.claims.get(&token).map(|seen| (&seen.claim.replica, seen.seen))
+    }
+
+    /// When the claim of another replica for a token, if there is one, is to be over.
+    pub fn overdue(&self, token: TokenHash) -> Option<Overdue> {
+        let seen = self.mirror.claims.get(&token)?;
+        let replica = &seen.claim.replica;
+        (*replica != self.settings.name).then(|| Overdue {
+            replica: replica.clone(),
+            since: seen.seen + seen.claim.limit,
+            free_at: claims::free_at(seen, &self.settings),
+        })
     }
 
     /// How many claims came to what.
@@ -345,7 +356,15 @@ impl Replica {
     /// there or comes first.
     pub fn publish(&mut self, token: TokenKey, value: Arc<[u8]>, now: Moment) {
         let base = self.mirror.revision(&Key::Value(token.clone()));
-        self.publications.add(token, value, base);
+        self.publish_over(base, token, value, now);
+    }
+
+    /// The same, over the value at revision `base` only; 0: over none. Ends in
+    /// [`Output::Published`] or [`Output::Dropped`].
+    pub fn publish_over(&mut self, base: u64, token: TokenKey, value: Arc<[u8]>, now: Moment) {
+        // An operator may have deleted the value.
+        let is_gone = self.mirror.revision(&Key::Value(token.clone())) == 0;
+        self.publications.add(token, value, if is_gone { 0 } else { base });
         self.send_publications(now);
     }
 

@@ -122,7 +122,7 @@ impl Replica {
         if is_foreign {
             self.claims.clear();
             self.operations.clear();
-            self.publications.clear();
+            self.publications.clear(&mut self.outputs);
         }
     }
 
@@ -360,6 +360,13 @@ impl Replica {
                 }
             }
             Purpose::Rekey => {
+                // Others see a new value. Only its revision is new to this replica.
+                if let (Some(revision), [(Key::Value(token), Record::Value(value))]) =
+                    (done, &*transaction.puts)
+                {
+                    let (token, value) = (token.clone(), value.clone());
+                    self.outputs.push(Output::Published { token, revision, value });
+                }
                 let result = if is_done { Ok(()) } else { Err("it has changed meanwhile".into()) };
                 self.outputs.push(Output::Answered(id, result));
             }

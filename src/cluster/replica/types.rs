@@ -282,7 +282,12 @@ pub enum Output {
         token: TokenKey,
         /// Its revision.
         revision: u64,
+        /// Sealed value.
+        value: Arc<[u8]>,
     },
+    /// A value that was to be published is not in etcd, and will not be: a newer one came first, or it
+    /// is another etcd.
+    Dropped(TokenKey),
     /// Another replica has counted attempts of this token.
     Counted(TokenKey, Count),
     /// The token was paused for the whole cluster, or resumed.
@@ -297,6 +302,17 @@ pub enum Output {
     Answered(OperationId, Result<(), Arc<str>>),
     /// This replica has left the cluster.
     Left,
+}
+
+/// When a claim of another replica is to be over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overdue {
+    /// The name of the replica.
+    pub replica: Arc<str>,
+    /// Its spending has ended by then, if the replica lives and can use etcd.
+    pub since: Moment,
+    /// When this replica may take the claim.
+    pub free_at: Moment,
 }
 
 /// Why a spending may not begin.

@@ -167,6 +167,8 @@ pub struct EventNote {
     pub token: Option<Arc<str>>,
     /// The server's name.
     pub server: Option<Arc<str>>,
+    /// The replica's name, for an event of a replica, unless names are hidden.
+    pub replica: Option<Arc<str>>,
 }
 
 /// The content of the dashboard at one moment.

@@ -215,7 +215,7 @@ mod tests {
 
     fn note(seq: u64) -> EventNote {
         let (event, level) = ("token_expired", "error");
-        EventNote { seq, at_ms: 0, event, level, token: None, server: None }
+        EventNote { seq, at_ms: 0, event, level, token: None, server: None, replica: None }
     }
 
     #[tokio::test(start_paused = true)]

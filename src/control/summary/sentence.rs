@@ -73,10 +73,16 @@ impl Sentence {
     }
 
     pub(super) fn no_etcd(&mut self, no_etcd: &NoEtcdFacts) {
-        self.text("etcd cannot be used");
-        self.at(" since", no_etcd.since_ms);
-        if let Some(reason) = &no_etcd.reason {
-            self.text(&format!(": {reason}"));
+        match (no_etcd.since_ms, &no_etcd.reason) {
+            // It may be reachable: it has not responded since the start.
+            (None, Some(reason)) => self.text(reason),
+            (since_ms, reason) => {
+                self.text("etcd cannot be used");
+                self.at(" since", since_ms);
+                if let Some(reason) = reason {
+                    self.text(&format!(": {reason}"));
+                }
+            }
         }
         self.text(
             match no_etcd.held {

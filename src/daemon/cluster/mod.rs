@@ -223,6 +223,7 @@ impl Cluster {
             self.asking.due(),
             self.values.due(),
             self.answers.due(),
+            self.spendings.due(),
             // Outputs of the last turn.
             (self.asking.has_listed() && !self.replica.outputs.is_empty()).then(Moment::default),
         ];
@@ -253,6 +254,7 @@ impl Cluster {
             }
         }
         self.asking.end_wait_if_due(now, &self.replica);
+        self.report_overdue(now, tokens);
         self.retry_values(now, tokens, tasks);
         self.answers.expire(now, &mut tokens.log);
         if self.seen_due.is_some_and(|due| due <= now) {
@@ -303,8 +305,12 @@ impl Cluster {
                 }
             }
             Output::Left => self.has_left = true,
-            // It is known already, or was executed by the link.
-            Output::Published { .. } | Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
+            Output::Published { token, revision, value } => {
+                self.on_published(&token, revision, &value, tokens);
+            }
+            Output::Dropped(token) => self.on_dropped(&token, tokens),
+            // Executed by the link.
+            Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
         }
         None
     }
@@ -321,8 +327,9 @@ impl Cluster {
         if !tokens.scheduler.expects(ticket) {
             return tokens.cancel(ticket);
         }
-        let is_reported = matches!(reason, HeldReason::Unreachable(_));
-        let is_new = self.spendings.hold(key.hash(), ticket.token, is_reported);
+        let by_etcd = matches!(reason, HeldReason::Unreachable(_));
+        let overdue = self.replica.overdue(key.hash()).map(|overdue| overdue.since);
+        let is_new = self.spendings.hold(key.hash(), ticket.token, by_etcd, overdue);
         if let HeldReason::Unreachable(error) = reason
             && is_new
         {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::cluster::replica::ClusterNotice;
+use crate::cluster::replica::{ClusterNotice, Overdue};
 use crate::daemon::tokens::{Tokens, names_of};
 use crate::event_log::{EventLog, EventName, Fields};
 use crate::scheduler::TokenId;
 use crate::text::format_millis;
-use crate::time::whole_millis;
+use crate::time::{Moment, whole_millis};
 
 /// Logs what the replica reports.
 pub(super) fn replica(log: &mut EventLog, own: &str, notice: &ClusterNotice) {
@@ -69,6 +69,37 @@ pub(super) fn held(id: TokenId, error: &str, retry_in: Duration, tokens: &mut To
         "a new value is needed, but without etcd another replica may be obtaining one: {error}"
     );
     tokens.log.event(EventName::ReauthHeld, &message, fields);
+}
+
+/// Logs that a login, or another spending, waits for one that another replica does not end.
+pub(super) fn overdue(id: TokenId, overdue: &Overdue, now: Moment, tokens: &mut Tokens) {
+    let Some(entry) = tokens.registry.token(id) else { return };
+    let replica = &*overdue.replica;
+    let retry_in_ms = whole_millis(overdue.free_at.since(now));
+    let error = format!("{replica} has started to obtain one and has not finished in time");
+    let message = format!(
+        "a new value is needed, but {error}; this replica can take over in {}",
+        format_millis(retry_in_ms)
+    );
+    let fields = Fields {
+        error: Some(&error),
+        replica: Some(replica),
+        retry_in_ms: Some(retry_in_ms),
+        ..names_of(&tokens.servers, entry)
+    };
+    tokens.log.event(EventName::ReauthHeld, &message, fields);
+}
+
+/// Logs that a login, or another spending, waits because the value in etcd cannot be opened.
+pub(super) fn held_by_sealed_value(id: TokenId, error: &str, tokens: &mut Tokens) {
+    let Some(entry) = tokens.registry.token(id) else { return };
+    let error = format!(
+        "{error}; give this replica the key that sealed it as `cluster.key` or `old_key` and reload, \
+         or start `tokenkeep` in the version of the other replicas"
+    );
+    let fields = Fields { error: Some(&error), ..names_of(&tokens.servers, entry) };
+    let message = "a new value is needed, but the one in etcd may be newer and cannot be opened";
+    tokens.log.event(EventName::ReauthHeld, message, fields);
 }
 
 /// Logs that a value of another replica cannot be used.

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::values::NewValue;
-use super::{Cluster, Start, put_off};
+use super::{Cluster, Start, notices, put_off};
 use crate::clock;
 use crate::cluster::replica::{Count, SpendId, SpendRequest, Spent, TokenHash, TokenKey};
 use crate::daemon::state::wall_ms;
 use crate::daemon::tasks::RefreshState;
 use crate::daemon::tokens::{TokenEntry, Tokens};
-use crate::lifecycle::{Action, Method, Notice, ReauthAttempts};
+use crate::lifecycle::{Action, Method, Notice, ReauthAttempts, State};
 use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
 use crate::time::Moment;
@@ -58,8 +58,21 @@ pub(super) struct Spendings {
     pending: Vec<Spending>,
     /// Attempts that the scheduler has just started, for the actions that follow.
     started: HashMap<TokenId, Notice>,
-    /// Tokens whose spending was held, and whether that was reported.
-    held: HashMap<TokenHash, (TokenId, bool)>,
+    /// Tokens whose spending was held.
+    held: HashMap<TokenHash, Held>,
+    /// When the first claim of `held` is to be over, or earlier.
+    overdue: Option<Moment>,
+}
+
+/// A token whose spending was held.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    id: TokenId,
+    /// etcd cannot be used.
+    by_etcd: bool,
+    is_reported: bool,
+    /// When the claim that holds it is to be over, unless that was reported.
+    overdue: Option<Moment>,
 }
 
 impl Spendings {
@@ -101,27 +114,64 @@ impl Spendings {
         self.pending.extract_if(.., |spending| !spending.is_granted).collect()
     }
 
-    /// The spending of a token is held. Returns whether that is to be reported, if
-    /// `is_reported`: once, until one is granted.
-    pub(super) fn hold(&mut self, hash: TokenHash, id: TokenId, is_reported: bool) -> bool {
-        let (held, was_reported) = self.held.entry(hash).or_insert((id, false));
-        *held = id;
-        let is_new = is_reported && !*was_reported;
-        *was_reported |= is_reported;
+    /// The spending of a token is held: by etcd, or by a claim that is to be over at `overdue`.
+    /// Returns whether that is to be reported: a hold by etcd, once until a spending is granted.
+    pub(super) fn hold(
+        &mut self,
+        hash: TokenHash,
+        id: TokenId,
+        by_etcd: bool,
+        overdue: Option<Moment>,
+    ) -> bool {
+        let new = Held { id, by_etcd: false, is_reported: false, overdue: None };
+        let held = self.held.entry(hash).or_insert(new);
+        held.id = id;
+        held.by_etcd |= by_etcd;
+        let is_new = by_etcd && !held.is_reported;
+        held.is_reported |= by_etcd;
+        held.overdue = overdue.filter(|_| !held.is_reported);
+        if let Some(at) = held.overdue {
+            self.overdue = Some(self.overdue.map_or(at, |first| first.min(at)));
+        }
         is_new
+    }
+
+    /// When [`take_overdue`](Self::take_overdue) has something to do.
+    pub(super) const fn due(&self) -> Option<Moment> {
+        self.overdue
+    }
+
+    /// The tokens whose claim is to be over by now. Each is returned once.
+    pub(super) fn take_overdue(&mut self, now: Moment) -> Vec<(TokenHash, TokenId)> {
+        if self.overdue.is_none_or(|due| now < due) {
+            return Vec::new();
+        }
+        let overdue = self.held.iter_mut().filter_map(|(hash, held)| {
+            held.overdue.take_if(|at| *at <= now).map(|_| (*hash, held.id))
+        });
+        let overdue = overdue.collect();
+        self.overdue = self.held.values().filter_map(|held| held.overdue).min();
+        overdue
+    }
+
+    /// That a token is held was reported.
+    pub(super) fn note_reported(&mut self, hash: TokenHash) {
+        if let Some(held) = self.held.get_mut(&hash) {
+            held.is_reported = true;
+        }
     }
 
     /// What held the spendings of this token, or of all, is over.
     pub(super) fn take_held(&mut self, token: Option<TokenHash>) -> Vec<(TokenHash, TokenId)> {
         match token {
-            Some(hash) => self.held.remove(&hash).map(|(id, _)| (hash, id)).into_iter().collect(),
-            None => self.held.drain().map(|(hash, (id, _))| (hash, id)).collect(),
+            Some(hash) => self.held.remove(&hash).map(|held| (hash, held.id)).into_iter().collect(),
+            None => self.held.drain().map(|(hash, held)| (hash, held.id)).collect(),
         }
     }
 
     /// How many tokens are held because etcd cannot be used.
     pub(super) fn held_count(&self) -> usize {
-        self.held.values().filter(|(_, is_reported)| *is_reported).count()
+        self.held.values().filter(|held| held.by_etcd).count()
     }
 }
 
@@ -164,7 +214,13 @@ impl Cluster {
         let count = matches!(action, Action::Reauth { .. }).then(|| count_of(ticket.token, tokens));
         let id = self.spendings.add(ticket, action, key.clone(), limits);
         // A newer value than the one that is dead may make it unnecessary.
-        if self.is_stopping || self.values.has_unused(&key) {
+        let sealed = self.values.unopened(&key);
+        if let Some(error) = sealed
+            && self.spendings.hold(key.hash(), ticket.token, true, None)
+        {
+            notices::held_by_sealed_value(ticket.token, error, tokens);
+        }
+        if self.is_stopping || sealed.is_some() || self.values.has_unused(&key) {
             if let Some(spending) = self.spendings.take(id) {
                 put_off(&spending, now, tokens);
             }
@@ -251,6 +307,26 @@ impl Cluster {
         self.counted.extend(id.filter(|_| count.is_some()));
         self.ended(&spending, Spent { value, count });
     }
+
+    /// Reports tokens whose spending waits for a claim that another replica does not end, as when it
+    /// was killed.
+    pub(super) fn report_overdue(&mut self, now: Moment, tokens: &mut Tokens) {
+        for (hash, id) in self.spendings.take_overdue(now) {
+            let is_it = tokens.cluster_key(id).is_some_and(|key| key.hash() == hash);
+            let state = tokens.scheduler.token(id).map(|token| token.state());
+            let is_needed = state.is_some_and(|it| !matches!(it, State::Paused | State::Elsewhere));
+            // Without etcd, the claim may have ended. That is reported when it is requested again.
+            let is_known = is_it && is_needed && self.replica.unreachable().is_none();
+            let Some(overdue) = self.replica.overdue(hash).filter(|_| is_known) else { continue };
+            if overdue.since > now {
+                // It is another claim.
+                self.spendings.hold(hash, id, false, Some(overdue.since));
+            } else {
+                self.spendings.note_reported(hash);
+                notices::overdue(id, &overdue, now, tokens);
+            }
+        }
+    }
 }
 
 /// How long a spending may take from the take on, and how late it may begin.
@@ -308,16 +384,35 @@ mod tests {
     fn spending_that_etcd_holds_is_reported_once_until_one_is_granted() {
         let (mut spendings, id, key) = spendings();
         let (hash, token) = (key.hash(), Ticket::for_tests().token);
-        let mut hold = |is_reported| {
-            let is_new = spendings.hold(hash, token, is_reported);
+        let mut hold = |by_etcd| {
+            let is_new = spendings.hold(hash, token, by_etcd, None);
             (is_new, spendings.held_count())
         };
         assert_eq!([hold(false), hold(true), hold(true)], [(false, 0), (true, 1), (false, 1)]);
         spendings.grant(id);
         assert_eq!(spendings.held_count(), 0);
-        assert!(spendings.hold(hash, token, true));
+        assert!(spendings.hold(hash, token, true, None));
         assert_eq!(spendings.take_held(Some(hash)), [(hash, token)]);
         assert!(spendings.take_held(None).is_empty());
+    }
+
+    #[test]
+    fn claim_that_does_not_end_is_returned_once_when_it_should_have_ended() {
+        let (mut spendings, id, key) = spendings();
+        let (hash, token) = (key.hash(), Ticket::for_tests().token);
+        let at = Moment::from_millis;
+        assert!(!spendings.hold(hash, token, false, Some(at(70))));
+        assert_eq!((spendings.due(), spendings.held_count()), (Some(at(70)), 0));
+        assert!(spendings.take_overdue(at(69)).is_empty());
+        assert_eq!(spendings.take_overdue(at(70)), [(hash, token)]);
+        spendings.note_reported(hash);
+        spendings.hold(hash, token, false, Some(at(80)));
+        assert_eq!(spendings.due(), None, "it was reported");
+        spendings.grant(id);
+        spendings.hold(hash, token, false, Some(at(90)));
+        assert_eq!(spendings.take_held(None), [(hash, token)]);
+        assert!(spendings.take_overdue(at(90)).is_empty(), "it was released");
+        assert_eq!(spendings.due(), None);
     }
 
     #[test]

@@ -5,12 +5,13 @@ use super::*;
 use crate::api::Client;
 use crate::cluster::record::path;
 use crate::cluster::replica::{
-    Entry, FORMAT, Key, Meta, Record, SpendId, SpendRequest, Spent, TransactionResult,
+    Claim, Entry, FORMAT, Key, Meta, Record, SpendId, SpendRequest, Spent, TransactionResult,
 };
 use crate::cluster::seal::Plain;
 use crate::daemon::tokens::{TokenConfig, TokenOrigin};
-use crate::lifecycle::SourceChange;
-use crate::scheduler::TokenSpec;
+use crate::event_log::{EventName, Fields, LoggedEvent, Severity};
+use crate::lifecycle::{Action, Slot, SourceChange};
+use crate::scheduler::{SchedulerOutput, Ticket, TokenSpec};
 use crate::secret::TokenValue;
 use crate::settings::load;
 
@@ -117,6 +118,19 @@ impl World {
         self.cluster.replica.outputs.clear();
     }
 
+    /// The ticket of an action that the scheduler awaits.
+    fn ticket(&mut self, id: TokenId) -> Ticket {
+        let now = clock::now();
+        self.tokens.scheduler.set_asked(id, true, now);
+        self.tokens.scheduler.wake(now);
+        let outputs = self.tokens.scheduler.outputs.drain(..);
+        let ticket = outputs.filter_map(|output| match output {
+            SchedulerOutput::Action(ticket, _) => Some(ticket),
+            _ => None,
+        });
+        ticket.last().unwrap()
+    }
+
     fn current(&self, id: TokenId) -> Option<TokenValue> {
         self.tokens.current_value(id)
     }
@@ -130,9 +144,11 @@ async fn no_token_is_asked_about_before_it_is_known_who_asks_or_two_seconds_have
     let began = clock::now();
     world.turn(began);
     assert!(!world.tokens.scheduler.is_asked(id) && !world.cluster.replica.has_view());
+    assert_eq!(world.tokens.value_state(id, began), State::Elsewhere);
     world.turn(began + FIRST_VIEW_TIMEOUT);
     world.settle();
     assert!(world.tokens.scheduler.is_asked(id), "without etcd this replica asks about all");
+    assert_eq!(world.tokens.value_state(id, began), State::Unverified);
 }
 
 #[tokio::test]
@@ -269,4 +285,124 @@ async fn value_of_a_spending_is_sent_again_while_the_replica_leaves() {
         }
         () = sent_twice => {}
     }
+}
+
+#[tokio::test]
+async fn login_that_waits_for_a_replica_which_does_not_finish_is_reported_once() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    let (began, token) = (clock::now(), TokenKey::new("sarus", "quotes"));
+    let claim = Claim {
+        replica: "keeper-b".into(),
+        incarnation: 2,
+        nonce: 3,
+        limit: Duration::from_secs(40),
+        taken: (2, began),
+    };
+    let entries = [
+        (Key::Meta, Record::Meta(Meta { format: FORMAT, key: world.cluster.keys.ids()[0] })),
+        (Key::Claim(token.clone()), Record::Claim(claim)),
+    ];
+    let entry = |(key, record)| Entry { key, record: Some(record), revision: 5 };
+    world.cluster.replica.read_finished(Ok((at(5), entries.map(entry).to_vec())), began);
+    world.turn(began);
+    world.settle();
+    assert!(world.tokens.scheduler.is_asked(id));
+    let overdue = world.cluster.replica.overdue(token.hash()).unwrap();
+    world.cluster.spendings.hold(token.hash(), id, false, Some(overdue.since));
+    let held = |world: &World| {
+        let events = world.tokens.log.history().latest(100);
+        let is_held = |(_, event): &(u64, &LoggedEvent)| event.name == EventName::ReauthHeld;
+        events.filter(is_held).map(|(_, event)| event.text.to_string()).collect::<Vec<_>>()
+    };
+    let limit = Duration::from_secs(40);
+    for (after, reports) in [(limit / 2, 0), (limit, 1), (limit + limit / 8, 1)] {
+        world.cluster.report_overdue(began + after, &mut world.tokens);
+        assert_eq!(held(&world).len(), reports, "{after:?}");
+    }
+    assert_eq!(
+        held(&world),
+        ["a new value is needed, but keeper-b has started to obtain one and has not finished in \
+          time; this replica can take over in 30 s"]
+    );
+}
+
+#[tokio::test]
+async fn dead_candidate_of_another_replica_is_not_reported_as_one_of_the_source() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    let fault = crate::outcome::CallError::default();
+    let expired = Notice::Expired { fault, candidate: true };
+    let spare = world.tokens.scheduler.spare_slot(id);
+    world.tokens.registry.put(id, spare, value("quotes-2").by_ref());
+    assert_eq!(world.tokens.origin_of_dead_candidate(id, &expired), Some("replica"));
+    let fields = Fields { token: Some("quotes"), by: Some("replica"), ..Fields::default() };
+    crate::daemon::notices::token(&mut world.tokens.log, clock::now(), &fields, &expired);
+    let (_, event) = world.tokens.log.history().latest(1).next().unwrap();
+    let text = "the value of another replica has expired; the current value stays in service";
+    assert!(event.text.starts_with(text), "{event:?}");
+    assert_eq!(event.severity, Severity::Warn);
+    world.tokens.registry.set_in_source(id, Some(value("quotes-2").by_ref()));
+    assert_eq!(world.tokens.origin_of_dead_candidate(id, &expired), None);
+    let Notice::Expired { fault, .. } = expired else { unreachable!() };
+    let expired = Notice::Expired { fault, candidate: false };
+    assert_eq!(world.tokens.origin_of_dead_candidate(id, &expired), None);
+}
+
+#[tokio::test]
+async fn nothing_is_spent_for_a_token_whose_value_in_etcd_cannot_be_opened() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    world.join();
+    let key = TokenKey::new("sarus", "quotes");
+    // As if it was sealed with another key.
+    let prefix = std::mem::replace(&mut world.cluster.settings.prefix, "/other/".to_owned());
+    let path = path(&prefix, &Key::Value(key.clone()));
+    let with = world.cluster.keys.ids()[0];
+    let plain = Plain { value: value("quotes-2"), refresh: None };
+    let sealed = world.cluster.keys.seal(with, &plain, &path).unwrap();
+    let World { cluster, tokens, tasks, .. } = &mut world;
+    cluster.on_new_value(key.clone(), 7, sealed, tokens, tasks);
+    let held = |world: &mut World| {
+        let ticket = world.ticket(id);
+        let action = Action::Revoke { slot: Slot::A, timeout: Duration::from_secs(1) };
+        world.cluster.request(ticket, action, clock::now(), &mut world.tokens);
+        !world.tokens.scheduler.expects(ticket)
+    };
+    assert!(held(&mut world), "it was deferred");
+    assert!(!world.cluster.replica.outputs.iter().any(|it| matches!(it, Output::Commit(..))));
+    let events = world.tokens.log.history().latest(100);
+    let reports = events.filter(|(_, event)| event.name == EventName::ReauthHeld).count();
+    assert_eq!(reports, 1);
+    // The key is there now.
+    world.cluster.settings.prefix = prefix;
+    let now = clock::now();
+    world.cluster.values.reopen(now);
+    let World { cluster, tokens, tasks, .. } = &mut world;
+    cluster.retry_values(now, tokens, tasks);
+    assert_eq!(cluster.values.unopened(&key), None);
+    let values = [world.current(id), world.tokens.candidate_value(id)];
+    assert!(values.contains(&Some(value("quotes-2"))));
+}
+
+#[tokio::test]
+async fn value_counts_as_known_once_etcd_has_it_and_is_tried_again_if_it_was_dropped() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    world.join();
+    let (key, current) = (TokenKey::new("sarus", "quotes"), value("quotes-1"));
+    let sealed = world.cluster.seal(&key, current.clone(), None).unwrap();
+    let World { cluster, tokens, .. } = &mut world;
+    assert!(!cluster.values.is_known(&key, &current));
+    cluster.on_dropped(&key, tokens);
+    assert!(cluster.values.is_unpublished(id));
+    cluster.on_published(&key, 9, &sealed, tokens);
+    assert!(cluster.values.is_known(&key, &current));
+    world.new_value("quotes", "quotes", "quotes-2", 11);
+    world.cluster.on_published(&key, 10, &sealed, &world.tokens);
+    assert!(!world.cluster.values.is_known(&key, &current), "the newer one counts");
 }

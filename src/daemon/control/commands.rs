@@ -240,16 +240,16 @@ impl Parts<'_> {
         let Tokens { scheduler, registry, .. } = &*self.tokens;
         let known = registry.id_of(name).and_then(|id| {
             let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
-            Some((token, entry.value(token.active_slot()).map(ValueRef::to_value)))
+            Some((id, token, entry.value(token.active_slot()).map(ValueRef::to_value)))
         });
-        let (token, value) = known.ok_or_else(|| ApiError::no_token(name))?;
+        let (id, token, value) = known.ok_or_else(|| ApiError::no_token(name))?;
         let lack = match (token.validity(), value) {
             (Validity::Expired, _) => "the token has expired",
             (Validity::Rejected, _) => "the server has rejected the token, or it was revoked",
             (_, None) => "the token has no value",
             (_, Some(value)) => {
-                let verified = token.expiry().is_some_and(|bound| bound > clock::now());
-                return Ok(IssuedValue { value, verified });
+                let state = self.tokens.value_state(id, clock::now());
+                return Ok(IssuedValue { value, state });
             }
         };
         let is_coming = token.is_reauthenticating() || token.has_candidate();

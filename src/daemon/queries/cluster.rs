@@ -17,12 +17,15 @@ use crate::lifecycle::State;
 use crate::settings::Cluster;
 use crate::time::{Moment, whole_millis};
 
+/// Why etcd cannot be used after the start, until its first response or one `failover`.
+const NOT_YET: &str = "etcd has not responded yet";
+
 /// What queries read of the cluster. Costs nothing to make: it is made for each slice of a scan.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClusterView<'a> {
     pub(crate) replica: &'a Replica,
     pub(crate) settings: &'a Cluster,
-    /// Since when etcd cannot be used; `None` while it can.
+    /// Since when etcd cannot be used; `None` while it can, and until its first response.
     pub(crate) unreachable_since: Option<Timestamp>,
     /// Number of tokens whose spending is held because etcd cannot be used.
     pub(crate) held: usize,
@@ -37,7 +40,7 @@ pub(crate) struct ClusterView<'a> {
 /// Who has to do with a token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
-    /// The replica that checks it; `None` before there is a view.
+    /// The replica that checks it: this one, or the computed one. `None` before there is a view.
     pub(super) replica: Option<&'a str>,
     /// The claim under way.
     pub(super) claim: Option<Claim<'a>>,
@@ -62,7 +65,9 @@ impl<'a> ClusterView<'a> {
     pub(super) fn place_of(self, server: &str, name: &str) -> Place<'a> {
         let hash = TokenKey::new(server, name).hash();
         Place {
-            replica: self.replica.asker(hash).map(|replica| &**replica),
+            replica: self.replica.asker(hash).map(|replica| {
+                if self.replica.asks(hash) { self.settings.name.as_str() } else { &**replica }
+            }),
             claim: self.replica.claim_of(hash).map(|(replica, seen)| Claim { replica, seen }),
         }
     }
@@ -71,6 +76,11 @@ impl<'a> ClusterView<'a> {
     pub(super) fn members(self) -> Vec<String> {
         let members: Vec<_> = self.replica.members().iter().map(ToString::to_string).collect();
         if members.is_empty() { vec![self.settings.name.clone()] } else { members }
+    }
+
+    /// Why etcd cannot be used, if it cannot.
+    pub(super) fn unreachable(self) -> Option<&'a str> {
+        self.replica.unreachable().or_else(|| (!self.replica.has_view()).then_some(NOT_YET))
     }
 
     fn replicas(self) -> Vec<ReplicaView> {
@@ -110,13 +120,15 @@ impl View<'_> {
         let cluster = self.cluster?;
         let counts = self.tokens.scheduler.state_counts();
         let elsewhere = counts.of(State::Elsewhere);
-        let error = cluster.replica.unreachable();
+        let error = cluster.unreachable();
         Some(ClusterStatus {
             name: if disclosure.names { cluster.settings.name.clone() } else { String::new() },
             members: if disclosure.names { cluster.members() } else { Vec::new() },
             reachable: error.is_none(),
             error: error.filter(|_| disclosure.details).map(str::to_owned),
-            unreachable_since: cluster.unreachable_since.filter(|_| error.is_some()),
+            unreachable_since: cluster
+                .unreachable_since
+                .filter(|_| cluster.replica.unreachable().is_some()),
             held: cluster.held,
             asked: counts.total() - elsewhere,
             elsewhere,
@@ -250,6 +262,14 @@ mod tests {
             world
         }
 
+        /// The replicas that check the tokens, each once.
+        fn replicas_of_tokens(&self) -> Vec<&str> {
+            let cluster = self.view().cluster.expect("a cluster");
+            let replica = |number| cluster.place_of("sarus", &format!("token-{number}")).replica;
+            let replicas: std::collections::BTreeSet<_> = (0..100).filter_map(replica).collect();
+            replicas.into_iter().collect()
+        }
+
         fn view(&self) -> View<'_> {
             let cluster = ClusterView {
                 replica: &self.replica,
@@ -298,15 +318,13 @@ mod tests {
             claim.view(NOW + Duration::from_secs(12)),
             ClaimView { replica: "keeper-b".to_owned(), age_ms: 12_000 }
         );
-        let replicas = (0..100).filter_map(|number| {
-            let place = cluster.place_of("sarus", &format!("token-{number}"));
-            assert!(place.claim.is_none());
-            place.replica
-        });
-        let mut replicas: Vec<_> = replicas.collect();
-        replicas.sort_unstable();
-        replicas.dedup();
-        assert_eq!(replicas, ["keeper-a", "keeper-b"]);
+        assert!(cluster.place_of("sarus", "token-1").claim.is_none());
+        assert_eq!(world.replicas_of_tokens(), ["keeper-a"], "only keeper-a lists tokens");
+        let mut world = world;
+        for number in 0..100 {
+            world.replica.unlist(TokenKey::new("sarus", &format!("token-{number}")).hash(), NOW);
+        }
+        assert_eq!(world.replicas_of_tokens(), ["keeper-a", "keeper-b"], "both list the same");
     }
 
     #[tokio::test]
@@ -317,6 +335,9 @@ mod tests {
         assert_eq!(detail.replicas.len(), 1);
         assert_eq!(detail.replicas[0].tokens, 100);
         assert_eq!(detail.sealing_key, None);
+        assert!(!detail.status.reachable);
+        assert_eq!(detail.status.error.as_deref(), Some("etcd has not responded yet"));
+        assert_eq!(detail.status.unreachable_since, None);
     }
 
     #[tokio::test]

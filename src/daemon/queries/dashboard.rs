@@ -176,6 +176,7 @@ fn notes(view: &View<'_>, names: bool) -> Vec<EventNote> {
         level: level(event.severity),
         token: (names && !event.token.is_empty()).then(|| Arc::from(&*event.token)),
         server: event.server.as_deref().map(Arc::from),
+        replica: event.replica.as_deref().filter(|_| names).map(Arc::from),
     });
     notes.collect()
 }

@@ -193,7 +193,7 @@ fn elsewhere(
     let failover = Some(whole_millis(cluster.settings.failover));
     Some(ElsewhereFacts {
         replica: place.replica.filter(|_| disclosure.names).map(str::to_owned),
-        take_over_ms: failover.filter(|_| cluster.replica.unreachable().is_none()),
+        take_over_ms: failover.filter(|_| cluster.unreachable().is_none()),
     })
 }
 

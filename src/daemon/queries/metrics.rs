@@ -230,7 +230,7 @@ impl MetricsQuery {
 
 fn register_cluster(cluster: ClusterView<'_>, registry: &mut Registry) {
     let (reachable, members) = (Gauge::<i64>::default(), Gauge::<i64>::default());
-    reachable.set(i64::from(cluster.replica.unreachable().is_none()));
+    reachable.set(i64::from(cluster.unreachable().is_none()));
     members.set(whole(cluster.members().len()));
     let claims = Family::<Labels, Counter>::default();
     let counts = cluster.replica.claim_counts();

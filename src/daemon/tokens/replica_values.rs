@@ -2,9 +2,10 @@
 
 use super::Tokens;
 use crate::clock;
-use crate::lifecycle::{Slot, SourceChange, State, Validity};
+use crate::lifecycle::{Notice, ReplacedBy, Slot, SourceChange, State, Validity};
 use crate::scheduler::TokenId;
 use crate::secret::TokenValue;
+use crate::time::Moment;
 
 /// What became of a value of another replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +47,35 @@ impl Tokens {
         is_it.then(|| value.to_value())
     }
 
+    /// The candidate of a token that was not verified yet.
+    pub(crate) fn open_candidate(&self, id: TokenId) -> Option<TokenValue> {
+        self.scheduler.token(id).filter(|token| token.has_candidate())?;
+        self.candidate_value(id)
+    }
+
     /// The candidate of a token.
     pub(crate) fn candidate_value(&self, id: TokenId) -> Option<TokenValue> {
         let slot = self.scheduler.spare_slot(id);
         Some(self.registry.token(id)?.value(slot)?.to_value())
+    }
+
+    /// The field `by` of a notice: `replica` if it says that a candidate is dead which comes from
+    /// another replica. That one is not in the token's source.
+    pub(crate) fn origin_of_dead_candidate(
+        &self,
+        id: TokenId,
+        notice: &Notice,
+    ) -> Option<&'static str> {
+        let (Notice::Expired { candidate: true, .. } | Notice::Rejected { candidate: true, .. }) =
+            notice
+        else {
+            return None;
+        };
+        // Without a cluster each candidate comes from the source.
+        self.listing.as_ref()?;
+        let entry = self.registry.token(id)?;
+        let value = entry.value(self.scheduler.spare_slot(id))?;
+        (entry.in_source() != Some(value)).then_some(ReplacedBy::Replica.as_str())
     }
 
     /// Another replica has obtained this value for a token.
@@ -88,16 +114,29 @@ impl Tokens {
         })
     }
 
+    /// What is known about the current value of a token that is not known to be dead: alive,
+    /// unverified, or checked elsewhere.
+    pub(crate) fn value_state(&self, id: TokenId, now: Moment) -> State {
+        let expiry = self.scheduler.token(id).and_then(|token| token.expiry());
+        match expiry {
+            Some(expiry) if expiry > now => State::Alive,
+            _ if self.scheduler.is_asked(id) => State::Unverified,
+            _ => State::Elsewhere,
+        }
+    }
+
     /// The current value of a token.
     pub(crate) fn current_value(&self, id: TokenId) -> Option<TokenValue> {
         let slot = self.scheduler.spare_slot(id).other();
         Some(self.registry.token(id)?.value(slot)?.to_value())
     }
 
-    /// The current value of a token, if the last response reports it alive.
+    /// The current value of a token, if the last response reports it alive by now. What was known
+    /// before another replica asked about the token proves nothing.
     pub(crate) fn verified_value(&self, id: TokenId) -> Option<TokenValue> {
         let token = self.scheduler.token(id)?;
-        if !matches!(token.validity(), Validity::Alive(_)) {
+        let Validity::Alive(reading) = token.validity() else { return None };
+        if reading.expiry() <= clock::now() || token.is_taken_over() {
             return None;
         }
         Some(self.registry.token(id)?.value(token.active_slot())?.to_value())

@@ -355,3 +355,20 @@ fn a_replica_that_has_left_does_not_wake_for_claims_with_its_name() {
     assert!(a.reports.contains(&Output::Left));
     assert_eq!(a.replica.next_wake(), None);
 }
+
+#[test]
+fn claim_of_another_replica_is_overdue_after_its_limit_and_before_it_may_be_stolen() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    let mut b = Peer::joined("b", &mut etcd);
+    a.request(1, "t", &mut etcd);
+    b.settle(&mut etcd);
+    assert_eq!(a.replica.overdue(key("t").hash()), None, "it is its own");
+    let overdue = b.replica.overdue(key("t").hash()).expect("a claim");
+    let (_, seen) = b.replica.claim_of(key("t").hash()).expect("a claim");
+    assert_eq!((&*overdue.replica, overdue.since), ("a", seen + LIMIT));
+    assert!(overdue.free_at >= overdue.since + Duration::from_secs(30));
+    a.spent(1, Some("V1"), &mut etcd);
+    b.settle(&mut etcd);
+    assert_eq!(b.replica.overdue(key("t").hash()), None, "it has ended");
+}

@@ -84,7 +84,7 @@ const SAID = {
   refresh_token_rejected: "its refresh token was rejected",
   renewal_learned: "renewal proven", action_requested: "control command",
   action_refused: "control command refused", value_read: "token value read",
-  cluster_joined: "joined the cluster", replica_joined: "replica joined", replica_left: "replica left",
+  cluster_joined: "joined the cluster", replica_joined: "has joined the cluster", replica_left: "has left the cluster or is silent",
   cluster_unreachable: "cluster unreachable", cluster_recovered: "cluster reachable again",
   reauth_held: "re-authentication waits for the cluster",
 };
@@ -100,7 +100,9 @@ function noteItem(note, subject) {
 
 function note(note) {
   const list = $("recent");
-  list.prepend(noteItem(note, shown(note.token ?? note.server ?? "")));
+  // Names can be hidden.
+  const other = note.event.startsWith("replica_") ? "a replica" : "";
+  list.prepend(noteItem(note, shown(note.token ?? note.server ?? note.replica ?? other)));
   while (list.children.length > NOTES) list.lastChild.remove();
   if (told !== null && note.token && note.token === rows.get(told)?.name) timeline();
 }

@@ -71,3 +71,12 @@ fn an_unusable_etcd_is_an_error_that_names_what_waits() {
         assert_eq!(no_etcd(held), (expected, Level::Error));
     }
 }
+
+#[test]
+fn etcd_that_has_not_responded_since_the_start_is_not_called_unusable() {
+    let reason = Some("etcd has not responded yet".to_owned());
+    let facts = NoEtcdFacts { since_ms: None, reason, held: 0 };
+    let (text, _) = of_facts(Facts { no_etcd: Some(facts), ..Facts::default() }, 5);
+    let expected = "etcd has not responded yet. Checks continue; logins would wait for it. ";
+    assert!(text.starts_with(expected), "{text}");
+}
