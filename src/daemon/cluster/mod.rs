@@ -323,6 +323,18 @@ impl Cluster {
         now: Moment,
         tokens: &mut Tokens,
     ) {
+        let why = match reason {
+            HeldReason::Claimed { replica } if **replica == *self.settings.name => {
+                Some("the end of an earlier login or renewal of this replica is not in etcd")
+            }
+            HeldReason::NotJoined => Some("this replica has not joined the cluster"),
+            HeldReason::Outdated => Some("the value or the attempts in etcd have changed"),
+            // Reported otherwise.
+            HeldReason::Claimed { .. } | HeldReason::Unreachable(_) => None,
+        };
+        if let Some(why) = why.filter(|_| tokens.scheduler.expects(spending.ticket)) {
+            self.report_long_wait(&spending, why, now, tokens);
+        }
         let Spending { ticket, key, .. } = spending;
         if !tokens.scheduler.expects(ticket) {
             return tokens.cancel(ticket);
@@ -364,6 +376,9 @@ impl Cluster {
             notice
         {
             tokens.note_listing(id);
+        }
+        if let Notice::Replaced(_) | Notice::Checked { .. } = notice {
+            self.end_wait(id, tokens);
         }
         self.publish_if_due(id, notice, now, tokens);
         if let Notice::Checked { .. } = notice {

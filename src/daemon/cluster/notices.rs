@@ -90,6 +90,16 @@ pub(super) fn overdue(id: TokenId, overdue: &Overdue, now: Moment, tokens: &mut 
     tokens.log.event(EventName::ReauthHeld, &message, fields);
 }
 
+/// Logs that a login, or another spending, has waited for this long.
+pub(super) fn held_long(id: TokenId, why: &str, waited: Duration, tokens: &mut Tokens) {
+    let Some(entry) = tokens.registry.token(id) else { return };
+    let fields = Fields { error: Some(why), ..names_of(&tokens.servers, entry) };
+    let waited = format_millis(whole_millis(waited));
+    let message =
+        format!("a new value has been needed for {waited} and could not be obtained: {why}");
+    tokens.log.event(EventName::ReauthHeld, &message, fields);
+}
+
 /// Logs that a login, or another spending, waits because the value in etcd cannot be opened.
 pub(super) fn held_by_sealed_value(id: TokenId, error: &str, tokens: &mut Tokens) {
     let Some(entry) = tokens.registry.token(id) else { return };

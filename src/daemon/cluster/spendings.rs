@@ -22,6 +22,9 @@ pub(super) const NOTHING: Spent = Spent { value: None, count: None };
 /// When a spending is requested again that could not be requested, or was granted too late.
 pub(super) const HELD_RETRY: Duration = Duration::from_secs(1);
 
+/// How much longer than `failover` a spending waits before that is reported.
+const LONG_WAIT_MARGIN: Duration = Duration::from_secs(5);
+
 /// How long after the take a login may begin: it waits for its lock and for the state database.
 const LOGIN_BEGINS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -60,6 +63,8 @@ pub(super) struct Spendings {
     started: HashMap<TokenId, Notice>,
     /// Tokens whose spending was held.
     held: HashMap<TokenHash, Held>,
+    /// Since when tokens wait for a spending, and whether that was reported.
+    waits: HashMap<TokenHash, (Moment, bool)>,
     /// When the first claim of `held` is to be over, or earlier.
     overdue: Option<Moment>,
 }
@@ -93,6 +98,7 @@ impl Spendings {
         let granted = self.pending.iter_mut().find(|spending| spending.id == id)?;
         granted.is_granted = true;
         self.held.remove(&granted.key.hash());
+        self.waits.remove(&granted.key.hash());
         Some(granted.clone())
     }
 
@@ -134,6 +140,15 @@ impl Spendings {
             self.overdue = Some(self.overdue.map_or(at, |first| first.min(at)));
         }
         is_new
+    }
+
+    /// The spending of a token has to wait. Returns whether it does so for longer than `patience`: once,
+    /// until one is granted or none is needed.
+    fn waits_long(&mut self, hash: TokenHash, patience: Duration, now: Moment) -> bool {
+        let (since, is_reported) = self.waits.entry(hash).or_insert((now, false));
+        let is_long = !*is_reported && now.since(*since) > patience;
+        *is_reported |= is_long;
+        is_long
     }
 
     /// When [`take_overdue`](Self::take_overdue) has something to do.
@@ -222,6 +237,11 @@ impl Cluster {
         }
         if self.is_stopping || sealed.is_some() || self.values.has_unused(&key) {
             if let Some(spending) = self.spendings.take(id) {
+                if sealed.is_none() {
+                    let why = "a newer value of another replica cannot be used yet: a source or the \
+                               state database was not read, or the server has not verified a value";
+                    self.report_long_wait(&spending, why, now, tokens);
+                }
                 put_off(&spending, now, tokens);
             }
             return;
@@ -306,6 +326,30 @@ impl Cluster {
         let count = id.filter(|_| is_counted).and_then(|id| count_of(id, tokens));
         self.counted.extend(id.filter(|_| count.is_some()));
         self.ended(&spending, Spent { value, count });
+    }
+
+    /// Reports a spending that waits for longer than a take-over takes.
+    pub(super) fn report_long_wait(
+        &mut self,
+        spending: &Spending,
+        why: &str,
+        now: Moment,
+        tokens: &mut Tokens,
+    ) {
+        let patience = self.settings.failover + LONG_WAIT_MARGIN;
+        let hash = spending.key.hash();
+        if !self.is_stopping && self.spendings.waits_long(hash, patience, now) {
+            notices::held_long(spending.ticket.token, why, patience, tokens);
+        }
+    }
+
+    /// A token has a new value or a living one: nothing waits for it any more.
+    pub(super) fn end_wait(&mut self, id: TokenId, tokens: &Tokens) {
+        if !self.spendings.waits.is_empty()
+            && let Some(key) = tokens.cluster_key(id)
+        {
+            self.spendings.waits.remove(&key.hash());
+        }
     }
 
     /// Reports tokens whose spending waits for a claim that another replica does not end, as when it
@@ -394,6 +438,18 @@ mod tests {
         assert!(spendings.hold(hash, token, true, None));
         assert_eq!(spendings.take_held(Some(hash)), [(hash, token)]);
         assert!(spendings.take_held(None).is_empty());
+    }
+
+    #[test]
+    fn spending_that_waits_long_for_any_reason_is_reported_once_until_one_is_granted() {
+        let (mut spendings, id, key) = spendings();
+        let (patience, at) = (Duration::from_millis(15), Moment::from_millis);
+        let reports = |spendings: &mut Spendings, times: [u64; 4]| {
+            times.map(|time| spendings.waits_long(key.hash(), patience, at(time)))
+        };
+        assert_eq!(reports(&mut spendings, [100, 115, 116, 200]), [false, false, true, false]);
+        spendings.grant(id);
+        assert_eq!(reports(&mut spendings, [300, 315, 316, 317]), [false, false, true, false]);
     }
 
     #[test]

@@ -406,3 +406,19 @@ async fn value_counts_as_known_once_etcd_has_it_and_is_tried_again_if_it_was_dro
     world.cluster.on_published(&key, 10, &sealed, &world.tokens);
     assert!(!world.cluster.values.is_known(&key, &current), "the newer one counts");
 }
+
+#[tokio::test]
+async fn check_of_an_operators_value_ends_when_another_value_comes_or_cannot_be_opened() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    let hash = TokenKey::new("sarus", "quotes").hash();
+    for (sealed_for, revision) in [("quotes", 7), ("orders", 8)] {
+        world.cluster.asking.check_once(hash);
+        world.tokens.scheduler.set_asked(id, true, clock::now());
+        world.new_value("quotes", sealed_for, "quotes-2", revision);
+        assert!(!world.cluster.asking.is_checked_once(hash), "{sealed_for}");
+        let asks = world.cluster.replica.asks(hash);
+        assert_eq!(world.tokens.scheduler.is_asked(id), asks, "{sealed_for}");
+    }
+}

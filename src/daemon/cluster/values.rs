@@ -239,8 +239,9 @@ impl Cluster {
         tasks: &mut Tasks,
     ) {
         self.values.unopened.remove(&key);
-        // Whatever waits is older.
+        // Whatever waits is older, and the operator's value did not compete with this one.
         self.values.waiting.remove(&key);
+        self.end_check(id, &key, tokens);
         match self.keys.open_value(sealed, &self.path_of(&key)) {
             Ok(Plain { value, refresh }) => {
                 self.values.note(key.hash(), &value, revision, tokens);
@@ -257,6 +258,13 @@ impl Cluster {
                 let sealed = Arc::clone(sealed);
                 self.values.unopened.insert(key, Unopened { revision, sealed, error });
             }
+        }
+    }
+
+    /// No value waits any more for the one in the token's source to be verified here.
+    fn end_check(&mut self, id: TokenId, key: &TokenKey, tokens: &mut Tokens) {
+        if self.asking.end_check(key.hash()) {
+            tokens.scheduler.set_asked(id, self.replica.asks(key.hash()), clock::now());
         }
     }
 
@@ -471,6 +479,7 @@ impl Cluster {
         self.values.unpublished.remove(&id);
         // The operator's value wins over one that waited for it to be verified.
         self.values.waiting.remove(&key);
+        self.end_check(id, &key, tokens);
         self.replica.publish_over(self.values.revision(key.hash()), key, sealed, now);
     }
 }
