@@ -257,11 +257,13 @@ impl Daemon {
                 }
             }
             self.tokens.cancel(ticket);
-            self.abandon_spending(ticket);
+            if let Some(cluster) = &mut self.cluster {
+                cluster.withdraw(ticket);
+            }
         }
     }
 
-    /// An action will never complete, or has not begun: if it had a claim, that is released.
+    /// An action will never complete: if it had a claim, that is released.
     fn abandon_spending(&mut self, ticket: Ticket) {
         if let Some(cluster) = &mut self.cluster {
             cluster.abandon(ticket);
@@ -582,6 +584,7 @@ impl Daemon {
             && self.revocations.are_complete()
             && self.notifier.is_idle(&self.tokens.log)
             && !self.tokens.scheduler.has_unpersisted_candidates()
+            && self.cluster.as_ref().is_none_or(|cluster| !cluster.is_storing())
     }
 
     /// Ends all checks. Only renewal requests in flight, and the last attempt to store values that

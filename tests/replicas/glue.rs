@@ -104,7 +104,7 @@ impl World {
                     self.offer(host, token);
                 }
             }
-            Output::Published { token, revision } => {
+            Output::Published { token, revision, .. } => {
                 let token = token_of(&token);
                 let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
                 if let Some((value, _)) = daemon.publishing[token].take() {
@@ -148,7 +148,8 @@ impl World {
                 self.stop_daemon(host, pause);
                 self.etcd_changed()?;
             }
-            Output::Paused(..) | Output::Answered(..) => {}
+            // What is newer was offered.
+            Output::Dropped(_) | Output::Paused(..) | Output::Answered(..) => {}
         }
         Ok(())
     }

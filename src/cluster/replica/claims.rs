@@ -209,6 +209,15 @@ impl Claims {
         }
     }
 
+    /// A granted spending has not begun: its attempt does not count.
+    pub(super) fn not_begun(&mut self, id: SpendId, parts: &mut Parts) {
+        let found = self.spends.iter().find(|(_, spend)| spend.request.id == id);
+        if let Some((hash, spend)) = found {
+            let (hash, count) = (*hash, spend.count_before());
+            self.end(hash, Spent { value: None, count }, parts);
+        }
+    }
+
     /// The end of a spending was written at revision `done`, or was not. What was read or written is
     /// in the mirror. Returns a value that etcd does not have although it has no newer one.
     pub(super) fn ended(
@@ -222,9 +231,9 @@ impl Claims {
         let key = Key::Value(spend.request.token.clone());
         let value = value.take();
         let stored = done.filter(|_| value.is_some()).or(*stored);
-        if let Some(revision) = stored {
-            let token = spend.request.token.clone();
-            parts.out.push(Output::Published { token, revision });
+        if let (Some(revision), Some(value)) = (stored, &value) {
+            let (token, value) = (spend.request.token.clone(), value.clone());
+            parts.out.push(Output::Published { token, revision, value });
         } else if done.is_none() && self.shows_own(hash, parts.mirror) {
             // The value in etcd has changed: only the claim is released.
             let revision = parts.mirror.claims[&hash].revision;
@@ -260,6 +269,13 @@ impl Claims {
     /// Whether a spending for the token has not ended.
     pub(super) fn is_spending(&self, hash: TokenHash) -> bool {
         self.spends.contains_key(&hash)
+    }
+
+    /// Whether the value of a spending that has ended is not known to be in etcd.
+    pub(super) fn has_unstored(&self) -> bool {
+        self.spends
+            .values()
+            .any(|spend| matches!(spend.state, SpendState::Ending { value: Some(_), stored: None }))
     }
 
     /// Whether no spending is under way. What was given up counts, unless etcd is silent.
@@ -333,11 +349,7 @@ impl Claims {
             return parts.out.push(Output::Granted { id, begin_by });
         }
         // The attempt does not take place, so it does not count.
-        let count = spend.request.count.map(|count| Count {
-            counted: count.counted.saturating_sub(1),
-            in_a_row: count.in_a_row.saturating_sub(1),
-            ..count
-        });
+        let count = spend.count_before();
         if !spend.abandoned {
             self.hold(id, HeldReason::Outdated, parts.now + RETRY, parts.out);
         }
@@ -373,6 +385,15 @@ impl Spend {
     /// The latest moment to begin, so that the spending ends within the limit of the claim.
     fn begin_by(&self) -> Moment {
         self.sent + self.request.begin_within
+    }
+
+    /// The attempts without this one.
+    fn count_before(&self) -> Option<Count> {
+        self.request.count.map(|count| Count {
+            counted: count.counted.saturating_sub(1),
+            in_a_row: count.in_a_row.saturating_sub(1),
+            ..count
+        })
     }
 }
 

@@ -355,11 +355,33 @@ impl Replica {
         claims.spent(id, result, &mut parts);
     }
 
+    /// A granted spending has not begun, and will not: the claim is released, and the attempt does
+    /// not count.
+    pub fn not_begun(&mut self, id: SpendId, now: Moment) {
+        let (claims, mut parts) = self.claims_with_parts(now);
+        claims.not_begun(id, &mut parts);
+    }
+
+    /// Whether a value of this replica was sent to etcd, and no response has confirmed it.
+    pub fn has_unstored_values(&self) -> bool {
+        // Without etcd, a published value is still in its source.
+        let is_usable = self.membership.trouble.is_none();
+        self.claims.has_unstored() || (is_usable && !self.publications.is_idle())
+    }
+
     /// Puts a verified value into etcd that does not come from a spending, unless a newer one is
     /// there or comes first.
     pub fn publish(&mut self, token: TokenKey, value: Arc<[u8]>, now: Moment) {
         let base = self.mirror.revision(&Key::Value(token.clone()));
-        self.publications.add(token, value, base);
+        self.publish_over(base, token, value, now);
+    }
+
+    /// The same, over the value at revision `base` only; 0: over none. Ends in
+    /// [`Output::Published`] or [`Output::Dropped`].
+    pub fn publish_over(&mut self, base: u64, token: TokenKey, value: Arc<[u8]>, now: Moment) {
+        // An operator may have deleted the value.
+        let is_gone = self.mirror.revision(&Key::Value(token.clone())) == 0;
+        self.publications.add(token, value, if is_gone { 0 } else { base });
         self.send_publications(now);
     }
 
@@ -440,7 +462,8 @@ impl Replica {
 
     /// When [`Replica::wake`] has something to do.
     pub fn next_wake(&self) -> Option<Moment> {
-        let usable = self.membership.trouble.is_none();
+        let usable =
+            self.membership.trouble.is_none() && self.membership.phase != join::Phase::Left;
         let joined = self.is_joined();
         let owns_name = usable && self.membership.phase == Phase::Joined;
         let Self { mirror, settings, operations, .. } = self;

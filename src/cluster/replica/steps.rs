@@ -60,7 +60,8 @@ impl Replica {
 
     /// Publishes what can be published.
     pub(super) fn send_publications(&mut self, now: Moment) {
-        if self.is_joined() {
+        // While this replica leaves, values of spendings whose claim was lost are still published.
+        if self.membership.trouble.is_none() && self.membership.phase == Phase::Joined {
             let floor = self.floor();
             let Self { claims, settings, mirror, operations, outputs, publications, .. } = self;
             let mut parts = Parts { settings, mirror, operations, out: outputs, floor, now };
@@ -124,7 +125,7 @@ impl Replica {
         if is_foreign {
             self.claims.clear();
             self.operations.clear();
-            self.publications.clear();
+            self.publications.clear(&mut self.outputs);
         }
     }
 
@@ -362,6 +363,13 @@ impl Replica {
                 }
             }
             Purpose::Rekey => {
+                // Others see a new value. Only its revision is new to this replica.
+                if let (Some(revision), [(Key::Value(token), Record::Value(value))]) =
+                    (done, &*transaction.puts)
+                {
+                    let (token, value) = (token.clone(), value.clone());
+                    self.outputs.push(Output::Published { token, revision, value });
+                }
                 let result = if is_done { Ok(()) } else { Err("it has changed meanwhile".into()) };
                 self.outputs.push(Output::Answered(id, result));
             }

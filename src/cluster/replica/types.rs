@@ -282,7 +282,12 @@ pub enum Output {
         token: TokenKey,
         /// Its revision.
         revision: u64,
+        /// Sealed value.
+        value: Arc<[u8]>,
     },
+    /// A value that was to be published is not in etcd, and will not be: a newer one came first, or it
+    /// is another etcd.
+    Dropped(TokenKey),
     /// Another replica has counted attempts of this token.
     Counted(TokenKey, Count),
     /// The token was paused for the whole cluster, or resumed.

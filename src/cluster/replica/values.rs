@@ -73,7 +73,8 @@ impl Publications {
             let [value, claim] =
                 [Key::Value(publication.token.clone()), Key::Claim(publication.token.clone())];
             if mirror.revision(&value) != publication.base {
-                self.waiting.remove(&hash);
+                let dropped = self.waiting.remove(&hash);
+                parts.out.extend(dropped.map(|dropped| Output::Dropped(dropped.token)));
                 continue;
             }
             if !is_free(&hash) {
@@ -100,7 +101,7 @@ impl Publications {
         self.under_way = self.under_way.saturating_sub(1);
         let Publication { token, value, base, stored, next, .. } = publication;
         if let Some(revision) = done.or(stored) {
-            parts.out.push(Output::Published { token: token.clone(), revision });
+            parts.out.push(Output::Published { token: token.clone(), revision, value });
             if let Some(next) = next {
                 self.add(token, next, revision);
             }
@@ -132,9 +133,10 @@ impl Publications {
         self.under_way == 0
     }
 
-    /// Forgets all values: what they replace was in another etcd.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// Drops all values: what they replace was in another etcd.
+    pub(super) fn clear(&mut self, out: &mut Vec<Output>) {
+        let dropped = std::mem::take(self).waiting.into_values();
+        out.extend(dropped.map(|dropped| Output::Dropped(dropped.token)));
     }
 
     /// When [`Publications::send`] has something to do that no result triggers.

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 pub(crate) use self::commands::Pause;
 pub(crate) use self::setup::Opened;
@@ -72,8 +72,16 @@ const SLICE: Duration = Duration::from_millis(1);
 /// How long leaving the cluster may take: then the lease ends by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The same, and how long ending the lease may take.
-pub(crate) const LONGEST_LEAVE: Duration = LEAVE_TIMEOUT.saturating_add(Duration::from_secs(1));
+/// How long it may take while a value is not known to be in etcd: enough for one endpoint that hangs,
+/// a pause, and the next endpoints.
+const LAST_STORE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The longest of both, and how long ending the lease may take.
+pub(crate) const LONGEST_LEAVE: Duration =
+    LAST_STORE_TIMEOUT.saturating_add(Duration::from_secs(1));
+
+/// The least pause between two turns while this replica leaves.
+const LEAVE_TICK: Duration = Duration::from_millis(4);
 
 /// Environment variable of debug builds: claims end with the lease, which is not safe. Tests set it to
 /// see that they would notice two spendings at once.
@@ -291,6 +299,7 @@ impl Cluster {
             Output::Left => self.has_left = true,
             Output::NewValue { .. }
             | Output::Published { .. }
+            | Output::Dropped(_)
             | Output::Counted(..)
             | Output::Paused(..)
             | Output::Released(Some(_))
@@ -314,7 +323,11 @@ impl Cluster {
                     self.answers.end(id, result, now, tokens);
                 }
             }
-            // A value that is published is known already. Nothing else is queued.
+            Output::Published { token, revision, value } => {
+                self.on_published(&token, revision, &value, tokens);
+            }
+            Output::Dropped(token) => self.on_dropped(&token, tokens),
+            // Nothing else is queued.
             _ => {}
         }
     }
@@ -335,6 +348,18 @@ impl Cluster {
         now: Moment,
         tokens: &mut Tokens,
     ) {
+        let why = match reason {
+            HeldReason::Claimed { replica } if **replica == *self.settings.name => {
+                Some("the end of an earlier login or renewal of this replica is not in etcd")
+            }
+            HeldReason::NotJoined => Some("this replica has not joined the cluster"),
+            HeldReason::Outdated => Some("the value or the attempts in etcd have changed"),
+            // Reported otherwise.
+            HeldReason::Claimed { .. } | HeldReason::Unreachable(_) => None,
+        };
+        if let Some(why) = why.filter(|_| tokens.scheduler.expects(spending.ticket)) {
+            self.report_long_wait(&spending, why, now, tokens);
+        }
         let Spending { ticket, key, .. } = spending;
         if !tokens.scheduler.expects(ticket) {
             return tokens.cancel(ticket);
@@ -376,6 +401,9 @@ impl Cluster {
             notice
         {
             tokens.note_listing(id);
+        }
+        if let Notice::Replaced(_) | Notice::Checked { .. } = notice {
+            self.end_wait(id, tokens);
         }
         self.publish_if_due(id, notice, now, tokens);
         if let Notice::Checked { .. } = notice {
@@ -445,26 +473,38 @@ impl Cluster {
     /// Waits until the values of spendings that have ended are stored and this replica has left, for
     /// a limited time.
     pub(crate) async fn leave(mut self: Box<Self>, tokens: &mut Tokens, tasks: &mut Tasks) {
-        let left = async {
-            // Without a member's key there is nothing to leave.
-            while !self.has_left && self.asking.has_listed() {
-                for start in self.turn(clock::now(), tokens, tasks) {
-                    self.ended(&start.spending, spendings::NOTHING);
-                }
-                if self.has_left {
-                    break;
-                }
-                if !self.queue.is_empty() {
-                    continue;
-                }
-                let event = self.link.next_event().await;
-                self.on_link_event(event, clock::now());
-            }
-        };
-        // What takes longer, ends with the lease.
-        let _ = timeout(LEAVE_TIMEOUT, left).await;
+        self.finish(tokens, tasks).await;
         self.persist_seen(tokens);
         self.link.leave().await;
+    }
+
+    /// Waits until this replica has left. What takes longer than the time-out ends with the lease.
+    async fn finish(&mut self, tokens: &mut Tokens, tasks: &mut Tasks) {
+        let began = clock::now();
+        // Without a member's key there is nothing to leave.
+        while !self.has_left && self.asking.has_listed() {
+            let now = clock::now();
+            for start in self.turn(now, tokens, tasks) {
+                self.end_unbegun(&start.spending);
+            }
+            let is_storing = self.replica.has_unstored_values();
+            let longest = if is_storing { LAST_STORE_TIMEOUT } else { LEAVE_TIMEOUT };
+            if self.has_left || now.since(began) >= longest {
+                break;
+            }
+            let end = began + longest;
+            let due = self.due().map_or(end, |due| due.min(end));
+            // A response that is missing triggers nothing: the replica repeats its request by itself.
+            tokio::select! {
+                event = self.link.next_event() => self.on_link_event(event, clock::now()),
+                () = sleep(due.since(now).max(LEAVE_TICK)) => {}
+            }
+        }
+    }
+
+    /// Whether a value of this replica is on its way to etcd: lost if the daemon ended now.
+    pub(crate) fn is_storing(&self) -> bool {
+        self.replica.has_unstored_values()
     }
 
     /// What queries read.

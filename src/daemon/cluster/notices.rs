@@ -90,6 +90,28 @@ pub(super) fn overdue(id: TokenId, overdue: &Overdue, now: Moment, tokens: &mut 
     tokens.log.event(EventName::ReauthHeld, &message, fields);
 }
 
+/// Logs that a login, or another spending, has waited for this long.
+pub(super) fn held_long(id: TokenId, why: &str, waited: Duration, tokens: &mut Tokens) {
+    let Some(entry) = tokens.registry.token(id) else { return };
+    let fields = Fields { error: Some(why), ..names_of(&tokens.servers, entry) };
+    let waited = format_millis(whole_millis(waited));
+    let message =
+        format!("a new value has been needed for {waited} and could not be obtained: {why}");
+    tokens.log.event(EventName::ReauthHeld, &message, fields);
+}
+
+/// Logs that a login, or another spending, waits because the value in etcd cannot be opened.
+pub(super) fn held_by_sealed_value(id: TokenId, error: &str, tokens: &mut Tokens) {
+    let Some(entry) = tokens.registry.token(id) else { return };
+    let error = format!(
+        "{error}; give this replica the key that sealed it as `cluster.key` or `old_key` and reload, \
+         or start `tokenkeep` in the version of the other replicas"
+    );
+    let fields = Fields { error: Some(&error), ..names_of(&tokens.servers, entry) };
+    let message = "a new value is needed, but the one in etcd may be newer and cannot be opened";
+    tokens.log.event(EventName::ReauthHeld, message, fields);
+}
+
 /// Logs that a value of another replica cannot be used.
 pub(super) fn unusable_value(id: TokenId, error: &str, tokens: &mut Tokens) {
     let Some(entry) = tokens.registry.token(id) else { return };

@@ -54,6 +54,7 @@ fn subject(output: &Output) -> Option<TokenHash> {
     match output {
         Output::NewValue { token, .. }
         | Output::Published { token, .. }
+        | Output::Dropped(token)
         | Output::Counted(token, _)
         | Output::Paused(token, _) => Some(token.hash()),
         _ => None,

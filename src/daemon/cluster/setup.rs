@@ -93,6 +93,7 @@ impl Cluster {
                 self.keys = keys;
                 self.endpoints = unasked(&settings);
                 self.settings = settings;
+                self.values.reopen(clock::now());
             }
             Err(error) => {
                 let message = "the connection to etcd stays as it was before the reload";

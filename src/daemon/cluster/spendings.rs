@@ -22,6 +22,9 @@ pub(super) const NOTHING: Spent = Spent { value: None, count: None };
 /// When a spending is requested again that could not be requested, or was granted too late.
 pub(super) const HELD_RETRY: Duration = Duration::from_secs(1);
 
+/// How much longer than `failover` a spending waits before that is reported.
+const LONG_WAIT_MARGIN: Duration = Duration::from_secs(5);
+
 /// How long after the take a login may begin: it waits for its lock and for the state database.
 const LOGIN_BEGINS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -60,6 +63,8 @@ pub(super) struct Spendings {
     started: HashMap<TokenId, Notice>,
     /// Tokens whose spending was held.
     held: HashMap<TokenHash, Held>,
+    /// Since when tokens wait for a spending, and whether that was reported.
+    waits: HashMap<TokenHash, (Moment, bool)>,
     /// When the first claim of `held` is to be over, or earlier.
     overdue: Option<Moment>,
 }
@@ -80,7 +85,9 @@ impl Spendings {
     fn add(&mut self, ticket: Ticket, action: Action, key: TokenKey, limits: Limits) -> SpendId {
         self.next += 1;
         let id = SpendId(self.next);
-        let notice = self.started.remove(&ticket.token);
+        // An attempt whose action was cancelled has left its notice.
+        let is_attempt = matches!(action, Action::Reauth { .. });
+        let notice = self.started.remove(&ticket.token).filter(|_| is_attempt);
         let is_granted = false;
         self.pending.push(Spending { ticket, action, notice, key, id, limits, is_granted });
         id
@@ -91,6 +98,7 @@ impl Spendings {
         let granted = self.pending.iter_mut().find(|spending| spending.id == id)?;
         granted.is_granted = true;
         self.held.remove(&granted.key.hash());
+        self.waits.remove(&granted.key.hash());
         Some(granted.clone())
     }
 
@@ -132,6 +140,15 @@ impl Spendings {
             self.overdue = Some(self.overdue.map_or(at, |first| first.min(at)));
         }
         is_new
+    }
+
+    /// The spending of a token has to wait. Returns whether it does so for longer than `patience`: once,
+    /// until one is granted or none is needed.
+    fn waits_long(&mut self, hash: TokenHash, patience: Duration, now: Moment) -> bool {
+        let (since, is_reported) = self.waits.entry(hash).or_insert((now, false));
+        let is_long = !*is_reported && now.since(*since) > patience;
+        *is_reported |= is_long;
+        is_long
     }
 
     /// When [`take_overdue`](Self::take_overdue) has something to do.
@@ -212,9 +229,20 @@ impl Cluster {
         let count = matches!(action, Action::Reauth { .. }).then(|| count_of(ticket.token, tokens));
         let id = self.spendings.add(ticket, action, key.clone(), limits);
         // A newer value than the one that is dead may make it unnecessary.
+        let sealed = self.values.unopened(&key);
+        if let Some(error) = sealed
+            && self.spendings.hold(key.hash(), ticket.token, true, None)
+        {
+            notices::held_by_sealed_value(ticket.token, error, tokens);
+        }
         let has_news = self.queue.has_news(key.hash());
-        if self.is_stopping || has_news || self.values.has_unused(&key) {
+        if self.is_stopping || has_news || sealed.is_some() || self.values.has_unused(&key) {
             if let Some(spending) = self.spendings.take(id) {
+                if sealed.is_none() {
+                    let why = "a newer value of another replica cannot be used yet: a source or the \
+                               state database was not read, or the server has not verified a value";
+                    self.report_long_wait(&spending, why, now, tokens);
+                }
                 put_off(&spending, now, tokens);
             }
             return;
@@ -235,11 +263,11 @@ impl Cluster {
         tokens: &mut Tokens,
     ) -> Option<Start> {
         let Some(spending) = self.spendings.grant(id) else {
-            self.replica.spent(id, NOTHING, now);
+            self.replica.not_begun(id, now);
             return None;
         };
         if limits(spending.ticket, &spending.action, tokens) != spending.limits {
-            self.ended(&spending, NOTHING);
+            self.end_unbegun(&spending);
             put_off(&spending, now, tokens);
             return None;
         }
@@ -252,7 +280,20 @@ impl Cluster {
         self.replica.spent(spending.id, result, crate::clock::now());
     }
 
-    /// A granted spending has not begun, or will never complete.
+    /// A granted spending has not begun, and will not.
+    pub(super) fn end_unbegun(&mut self, spending: &Spending) {
+        self.spendings.take(spending.id);
+        self.replica.not_begun(spending.id, crate::clock::now());
+    }
+
+    /// A granted spending cannot begin: its ticket is not awaited any more.
+    pub(crate) fn withdraw(&mut self, ticket: Ticket) {
+        if let Some(spending) = self.spendings.take_of(ticket) {
+            self.end_unbegun(&spending);
+        }
+    }
+
+    /// A granted spending will never complete. It may have begun, so its attempt counts.
     pub(crate) fn abandon(&mut self, ticket: Ticket) {
         if let Some(spending) = self.spendings.take_of(ticket) {
             self.ended(&spending, NOTHING);
@@ -262,8 +303,10 @@ impl Cluster {
     /// A granted spending has not begun, as it was too late: it is requested again.
     pub(crate) fn on_not_begun(&mut self, ticket: Ticket, now: Moment, tokens: &mut Tokens) {
         if let Some(spending) = self.spendings.take_of(ticket) {
-            self.ended(&spending, NOTHING);
+            self.end_unbegun(&spending);
             put_off(&spending, now, tokens);
+        } else {
+            tokens.cancel(ticket);
         }
     }
 
@@ -284,6 +327,30 @@ impl Cluster {
         let count = id.filter(|_| is_counted).and_then(|id| count_of(id, tokens));
         self.counted.extend(id.filter(|_| count.is_some()));
         self.ended(&spending, Spent { value, count });
+    }
+
+    /// Reports a spending that waits for longer than a take-over takes.
+    pub(super) fn report_long_wait(
+        &mut self,
+        spending: &Spending,
+        why: &str,
+        now: Moment,
+        tokens: &mut Tokens,
+    ) {
+        let patience = self.settings.failover + LONG_WAIT_MARGIN;
+        let hash = spending.key.hash();
+        if !self.is_stopping && self.spendings.waits_long(hash, patience, now) {
+            notices::held_long(spending.ticket.token, why, patience, tokens);
+        }
+    }
+
+    /// A token has a new value or a living one: nothing waits for it any more.
+    pub(super) fn end_wait(&mut self, id: TokenId, tokens: &Tokens) {
+        if !self.spendings.waits.is_empty()
+            && let Some(key) = tokens.cluster_key(id)
+        {
+            self.spendings.waits.remove(&key.hash());
+        }
     }
 
     /// Reports tokens whose spending waits for a claim that another replica does not end, as when it
@@ -375,6 +442,18 @@ mod tests {
     }
 
     #[test]
+    fn spending_that_waits_long_for_any_reason_is_reported_once_until_one_is_granted() {
+        let (mut spendings, id, key) = spendings();
+        let (patience, at) = (Duration::from_millis(15), Moment::from_millis);
+        let reports = |spendings: &mut Spendings, times: [u64; 4]| {
+            times.map(|time| spendings.waits_long(key.hash(), patience, at(time)))
+        };
+        assert_eq!(reports(&mut spendings, [100, 115, 116, 200]), [false, false, true, false]);
+        spendings.grant(id);
+        assert_eq!(reports(&mut spendings, [300, 315, 316, 317]), [false, false, true, false]);
+    }
+
+    #[test]
     fn claim_that_does_not_end_is_returned_once_when_it_should_have_ended() {
         let (mut spendings, id, key) = spendings();
         let (hash, token) = (key.hash(), Ticket::for_tests().token);
@@ -404,5 +483,16 @@ mod tests {
         let id = spendings.add(ticket, Action::Reauth { reason, attempt: 1 }, key, LIMITS);
         assert_eq!(spendings.take(id).and_then(|spending| spending.notice), Some(notice));
         assert!(spendings.started.is_empty());
+    }
+
+    #[test]
+    fn start_of_a_cancelled_attempt_is_not_reported_with_another_spending() {
+        let mut spendings = Spendings::default();
+        let ticket = Ticket::for_tests();
+        let reason = crate::lifecycle::ReauthReason::Expired;
+        spendings.started.insert(ticket.token, Notice::ReauthStarted { reason, attempt: 1 });
+        let action = Action::Revoke { slot: Slot::A, timeout: Duration::from_secs(1) };
+        let id = spendings.add(ticket, action, TokenKey::new("sarus", "quotes"), LIMITS);
+        assert_eq!(spendings.take(id).map(|spending| spending.notice), Some(None));
     }
 }

@@ -4,12 +4,14 @@ use super::asking::FIRST_VIEW_TIMEOUT;
 use super::*;
 use crate::api::Client;
 use crate::cluster::record::path;
-use crate::cluster::replica::{Claim, Entry, FORMAT, Key, Meta, Record};
+use crate::cluster::replica::{
+    Claim, Entry, FORMAT, Key, Meta, Record, SpendId, SpendRequest, Spent, TransactionResult,
+};
 use crate::cluster::seal::Plain;
 use crate::daemon::tokens::{TokenConfig, TokenOrigin};
 use crate::event_log::{EventName, Fields, LoggedEvent, Severity};
-use crate::lifecycle::SourceChange;
-use crate::scheduler::TokenSpec;
+use crate::lifecycle::{Action, Slot, SourceChange};
+use crate::scheduler::{SchedulerOutput, Ticket, TokenSpec};
 use crate::secret::TokenValue;
 use crate::settings::load;
 
@@ -25,17 +27,25 @@ struct World {
     configs: Vec<(&'static str, Arc<TokenConfig>, TokenSpec)>,
 }
 
+fn at(revision: u64) -> StoreRevision {
+    StoreRevision { cluster: 1, revision }
+}
+
 fn value(text: &str) -> TokenValue {
     TokenValue::parse(text).unwrap()
 }
 
 impl World {
     fn new() -> Self {
+        Self::with_etcd("http://127.0.0.1:1")
+    }
+
+    fn with_etcd(etcd: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
         fs::write(dir.join("key"), KEY).unwrap();
         let text = format!(
-            "[cluster]\netcd = [\"http://127.0.0.1:1\"]\nname = \"keeper-a\"\n\
+            "[cluster]\netcd = [\"{etcd}\"]\nname = \"keeper-a\"\n\
              key = {{ file = \"{0}/key\" }}\n[server.sarus]\nurl = \"http://127.0.0.1:1\"\n\
              [token.quotes]\nserver = \"sarus\"\nfile = \"{0}/quotes.token\"\n\
              [token.orders]\nserver = \"sarus\"\nfile = \"{0}/orders.token\"\n",
@@ -93,6 +103,32 @@ impl World {
         let sealed = self.cluster.keys.seal(with, &plain, &path).unwrap();
         let Self { cluster, tokens, tasks, .. } = self;
         cluster.on_new_value(TokenKey::new("sarus", name), revision, sealed, tokens, tasks);
+    }
+
+    /// The replica joins, as far as it knows.
+    fn join(&mut self) {
+        let now = clock::now();
+        let meta = Meta { format: FORMAT, key: self.cluster.keys.ids()[0] };
+        let meta = Entry { key: Key::Meta, record: Some(Record::Meta(meta)), revision: 1 };
+        let read = Ok((at(1), vec![meta]));
+        self.cluster.on_link_event(LinkEvent::Read(read), now);
+        self.cluster
+            .on_link_event(LinkEvent::BeatFinished { sent: now, result: Ok((at(2), true)) }, now);
+        assert!(self.cluster.replica.is_joined());
+        self.cluster.replica.outputs.clear();
+    }
+
+    /// The ticket of an action that the scheduler awaits.
+    fn ticket(&mut self, id: TokenId) -> Ticket {
+        let now = clock::now();
+        self.tokens.scheduler.set_asked(id, true, now);
+        self.tokens.scheduler.wake(now);
+        let outputs = self.tokens.scheduler.outputs.drain(..);
+        let ticket = outputs.filter_map(|output| match output {
+            SchedulerOutput::Action(ticket, _) => Some(ticket),
+            _ => None,
+        });
+        ticket.last().unwrap()
     }
 
     fn current(&self, id: TokenId) -> Option<TokenValue> {
@@ -194,6 +230,45 @@ async fn command_that_needs_etcd_is_refused_while_etcd_cannot_be_used() {
 }
 
 #[tokio::test]
+async fn value_of_a_spending_is_sent_again_while_the_replica_leaves() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut world = World::with_etcd(&format!("http://{}", listener.local_addr().unwrap()));
+    world.settle();
+    world.join();
+    let now = clock::now();
+    let replica = &mut world.cluster.replica;
+    let (id, token) = (SpendId(1), TokenKey::new("sarus", "quotes"));
+    let [limit, begin_within] = [40, 10].map(Duration::from_secs);
+    replica.request(SpendRequest { id, token, limit, begin_within, count: None }, now);
+    let take = replica.outputs.drain(..).find_map(|output| match output {
+        Output::Commit(id, _) => Some(id),
+        _ => None,
+    });
+    let taken = TransactionResult { succeeded: true, at: at(3), read: Vec::new() };
+    replica.committed(take.unwrap(), Ok(taken), now);
+    replica.spent(id, Spent { value: Some(b"sealed"[..].into()), count: None }, now);
+    world.cluster.stop(&mut world.tokens);
+    assert!(world.cluster.is_storing());
+    // etcd takes each request and never responds.
+    let sent_twice = async {
+        let (mut connections, mut sent) = (Vec::new(), 0);
+        while sent < 2 {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut head = [0; 64];
+            let size = tokio::io::AsyncReadExt::read(&mut connection, &mut head).await.unwrap();
+            sent += usize::from(head[..size].starts_with(b"POST /v3/kv/txn "));
+            connections.push(connection);
+        }
+    };
+    tokio::select! {
+        () = world.cluster.finish(&mut world.tokens, &mut world.tasks) => {
+            panic!("it has given up");
+        }
+        () = sent_twice => {}
+    }
+}
+
+#[tokio::test]
 async fn login_that_waits_for_a_replica_which_does_not_finish_is_reported_once() {
     let mut world = World::new();
     let id = world.add("quotes", "quotes-1");
@@ -211,8 +286,7 @@ async fn login_that_waits_for_a_replica_which_does_not_finish_is_reported_once()
         (Key::Claim(token.clone()), Record::Claim(claim)),
     ];
     let entry = |(key, record)| Entry { key, record: Some(record), revision: 5 };
-    let at = StoreRevision { cluster: 1, revision: 5 };
-    world.cluster.replica.read_finished(Ok((at, entries.map(entry).to_vec())), began);
+    world.cluster.replica.read_finished(Ok((at(5), entries.map(entry).to_vec())), began);
     world.turn(began);
     world.settle();
     assert!(world.tokens.scheduler.is_asked(id));
@@ -305,4 +379,76 @@ async fn a_turn_does_not_handle_a_value_for_each_of_very_many_tokens_and_urgent_
     assert!(!is_paused(&world));
     world.settle();
     assert!(is_paused(&world) && !world.cluster.queue.has_news(quotes.hash()));
+}
+
+#[tokio::test]
+async fn nothing_is_spent_for_a_token_whose_value_in_etcd_cannot_be_opened() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    world.join();
+    let key = TokenKey::new("sarus", "quotes");
+    // As if it was sealed with another key.
+    let prefix = std::mem::replace(&mut world.cluster.settings.prefix, "/other/".to_owned());
+    let path = path(&prefix, &Key::Value(key.clone()));
+    let with = world.cluster.keys.ids()[0];
+    let plain = Plain { value: value("quotes-2"), refresh: None };
+    let sealed = world.cluster.keys.seal(with, &plain, &path).unwrap();
+    let World { cluster, tokens, tasks, .. } = &mut world;
+    cluster.on_new_value(key.clone(), 7, sealed, tokens, tasks);
+    let held = |world: &mut World| {
+        let ticket = world.ticket(id);
+        let action = Action::Revoke { slot: Slot::A, timeout: Duration::from_secs(1) };
+        world.cluster.request(ticket, action, clock::now(), &mut world.tokens);
+        !world.tokens.scheduler.expects(ticket)
+    };
+    assert!(held(&mut world), "it was deferred");
+    assert!(!world.cluster.replica.outputs.iter().any(|it| matches!(it, Output::Commit(..))));
+    let events = world.tokens.log.history().latest(100);
+    let reports = events.filter(|(_, event)| event.name == EventName::ReauthHeld).count();
+    assert_eq!(reports, 1);
+    // The key is there now.
+    world.cluster.settings.prefix = prefix;
+    let now = clock::now();
+    world.cluster.values.reopen(now);
+    let World { cluster, tokens, tasks, .. } = &mut world;
+    cluster.retry_values(now, tokens, tasks);
+    assert_eq!(cluster.values.unopened(&key), None);
+    let values = [world.current(id), world.tokens.candidate_value(id)];
+    assert!(values.contains(&Some(value("quotes-2"))));
+}
+
+#[tokio::test]
+async fn value_counts_as_known_once_etcd_has_it_and_is_tried_again_if_it_was_dropped() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    world.join();
+    let (key, current) = (TokenKey::new("sarus", "quotes"), value("quotes-1"));
+    let sealed = world.cluster.seal(&key, current.clone(), None).unwrap();
+    let World { cluster, tokens, .. } = &mut world;
+    assert!(!cluster.values.is_known(&key, &current));
+    cluster.on_dropped(&key, tokens);
+    assert!(cluster.values.is_unpublished(id));
+    cluster.on_published(&key, 9, &sealed, tokens);
+    assert!(cluster.values.is_known(&key, &current));
+    world.new_value("quotes", "quotes", "quotes-2", 11);
+    world.cluster.on_published(&key, 10, &sealed, &world.tokens);
+    assert!(!world.cluster.values.is_known(&key, &current), "the newer one counts");
+}
+
+#[tokio::test]
+async fn check_of_an_operators_value_ends_when_another_value_comes_or_cannot_be_opened() {
+    let mut world = World::new();
+    let id = world.add("quotes", "quotes-1");
+    world.settle();
+    let hash = TokenKey::new("sarus", "quotes").hash();
+    for (sealed_for, revision) in [("quotes", 7), ("orders", 8)] {
+        world.cluster.asking.check_once(hash);
+        world.tokens.scheduler.set_asked(id, true, clock::now());
+        world.new_value("quotes", sealed_for, "quotes-2", revision);
+        assert!(!world.cluster.asking.is_checked_once(hash), "{sealed_for}");
+        let asks = world.cluster.replica.asks(hash);
+        assert_eq!(world.tokens.scheduler.is_asked(id), asks, "{sealed_for}");
+    }
 }

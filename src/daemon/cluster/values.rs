@@ -52,15 +52,27 @@ impl std::fmt::Debug for Waiting {
     }
 }
 
+/// A value that cannot be opened.
+#[derive(Debug)]
+struct Unopened {
+    revision: u64,
+    sealed: Arc<[u8]>,
+    error: String,
+}
+
 /// What is known of the values in etcd.
 #[derive(Debug, Default)]
 pub(super) struct Values {
-    /// A hash of each value.
-    known: HashMap<TokenHash, u64>,
+    /// A hash of each value that etcd is known to have, and its revision.
+    known: HashMap<TokenHash, (u64, u64)>,
     hashes: RandomState,
     /// Sealed values of tokens that are not configured here, and their revisions.
     of_others: HashMap<TokenKey, (u64, Arc<[u8]>)>,
     waiting: BTreeMap<TokenKey, Waiting>,
+    /// Values in etcd that no key opens. They may be newer, so nothing is spent for their tokens.
+    unopened: HashMap<TokenKey, Unopened>,
+    /// Other keys are there: what could not be opened is tried again.
+    is_reopening: bool,
     retry_at: Option<Moment>,
     /// The token up to which all that wait were tried, if there are more behind it.
     retried: Option<TokenKey>,
@@ -105,6 +117,19 @@ impl Values {
         tokens
     }
 
+    /// The keys have changed.
+    pub(super) fn reopen(&mut self, now: Moment) {
+        self.is_reopening = !self.unopened.is_empty();
+        if self.is_reopening {
+            self.retry_at = Some(now);
+        }
+    }
+
+    /// Why the value of this token in etcd cannot be opened; `None` if it can, or there is none.
+    pub(super) fn unopened(&self, key: &TokenKey) -> Option<&str> {
+        self.unopened.get(key).map(|unopened| &*unopened.error)
+    }
+
     /// Whether there is a newer value of this token that is not used yet.
     pub(super) fn has_unused(&self, key: &TokenKey) -> bool {
         self.waiting.contains_key(key) || self.adopting.contains_key(key)
@@ -114,10 +139,10 @@ impl Values {
         self.hashes.hash_one(value.expose().as_bytes())
     }
 
-    /// Etcd has this value, or gets it.
-    fn note(&mut self, token: TokenHash, value: &TokenValue, tokens: &Tokens) {
+    /// Etcd has this value.
+    fn note(&mut self, token: TokenHash, value: &TokenValue, revision: u64, tokens: &Tokens) {
         let hash = self.hash_of(value);
-        if self.known.insert(token, hash) != Some(hash)
+        if self.known.insert(token, (hash, revision)).is_none_or(|(known, _)| known != hash)
             && let Some(writer) = tokens.recorder.shared_writer()
         {
             let tag = writer.cluster_value_tag(token.0, value);
@@ -138,7 +163,22 @@ impl Values {
     }
 
     fn is_in_etcd(&self, token: TokenHash, value: &TokenValue) -> bool {
-        self.known.get(&token) == Some(&self.hash_of(value))
+        self.known.get(&token).is_some_and(|(known, _)| *known == self.hash_of(value))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_known(&self, key: &TokenKey, value: &TokenValue) -> bool {
+        self.is_in_etcd(key.hash(), value)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_unpublished(&self, id: TokenId) -> bool {
+        self.unpublished.contains(&id)
+    }
+
+    /// The revision of the newest value that is known; 0 if none is.
+    fn revision(&self, token: TokenHash) -> u64 {
+        self.known.get(&token).map_or(0, |(_, revision)| *revision)
     }
 }
 
@@ -187,20 +227,45 @@ impl Cluster {
         }
     }
 
+    /// etcd has a value of this replica.
+    pub(super) fn on_published(
+        &mut self,
+        key: &TokenKey,
+        revision: u64,
+        sealed: &[u8],
+        tokens: &Tokens,
+    ) {
+        // A newer one may have come first.
+        if revision > self.values.revision(key.hash())
+            && let Ok(Plain { value, .. }) = self.keys.open_value(sealed, &self.path_of(key))
+        {
+            self.values.unopened.remove(key);
+            self.values.note(key.hash(), &value, revision, tokens);
+        }
+    }
+
+    /// etcd does not get a value of this replica. If the token still has it after the next check, and
+    /// the newer one was found dead, it is published again.
+    pub(super) fn on_dropped(&mut self, key: &TokenKey, tokens: &Tokens) {
+        self.values.unpublished.extend(tokens.of_cluster_key(key));
+    }
+
     fn open_value(
         &mut self,
         id: TokenId,
         key: TokenKey,
         revision: u64,
-        sealed: &[u8],
+        sealed: &Arc<[u8]>,
         tokens: &mut Tokens,
         tasks: &mut Tasks,
     ) {
-        // Whatever waits is older.
+        self.values.unopened.remove(&key);
+        // Whatever waits is older, and the operator's value did not compete with this one.
         self.values.waiting.remove(&key);
+        self.end_check(id, &key, tokens);
         match self.keys.open_value(sealed, &self.path_of(&key)) {
             Ok(Plain { value, refresh }) => {
-                self.values.note(key.hash(), &value, tokens);
+                self.values.note(key.hash(), &value, revision, tokens);
                 if self.values.is_source_changed(id, key.hash(), tokens) {
                     self.asking.check_once(key.hash());
                     tokens.scheduler.set_asked(id, true, clock::now());
@@ -208,7 +273,19 @@ impl Cluster {
                 let value = Waiting { value, refresh, revision, is_refresh_stored: false };
                 self.use_value(id, key, value, tokens, tasks);
             }
-            Err(error) => notices::unusable_value(id, &error.to_string(), tokens),
+            Err(error) => {
+                let error = error.to_string();
+                notices::unusable_value(id, &error, tokens);
+                let sealed = Arc::clone(sealed);
+                self.values.unopened.insert(key, Unopened { revision, sealed, error });
+            }
+        }
+    }
+
+    /// No value waits any more for the one in the token's source to be verified here.
+    fn end_check(&mut self, id: TokenId, key: &TokenKey, tokens: &mut Tokens) {
+        if self.asking.end_check(key.hash()) {
+            tokens.scheduler.set_asked(id, self.replica.asks(key.hash()), clock::now());
         }
     }
 
@@ -275,6 +352,11 @@ impl Cluster {
         if self.values.retry_at.is_none_or(|due| due > now) {
             return;
         }
+        if std::mem::take(&mut self.values.is_reopening) {
+            for (key, unopened) in std::mem::take(&mut self.values.unopened) {
+                self.on_new_value(key, unopened.revision, unopened.sealed, tokens, tasks);
+            }
+        }
         for key in self.values.next_to_retry() {
             let Some(value) = self.values.waiting.remove(&key) else { continue };
             if let Some(id) = tokens.of_cluster_key(&key) {
@@ -327,13 +409,11 @@ impl Cluster {
             (None, Some(id)) if is_new && current.is_some() => tokens.current_value(id)?,
             (None, _) => return None,
         };
-        let sealed = self.seal(key, value.clone(), current)?;
-        self.values.note(key.hash(), &value, tokens);
-        Some(sealed)
+        self.seal(key, value, current)
     }
 
     /// Seals a value for the other replicas.
-    fn seal(
+    pub(super) fn seal(
         &self,
         key: &TokenKey,
         value: TokenValue,
@@ -353,9 +433,11 @@ impl Cluster {
         now: Moment,
         tokens: &mut Tokens,
     ) {
+        let mut wins = false;
         match notice {
             Notice::Replaced(by) if !is_stored_by_spending(id, *by, tokens) => {
                 self.values.unpublished.insert(id);
+                wins = true;
             }
             // Only the value of another replica: one of the source says nothing about that in etcd.
             Notice::Expired { candidate: true, .. } | Notice::Rejected { candidate: true, .. } => {
@@ -376,7 +458,7 @@ impl Cluster {
             }
             _ => return,
         }
-        self.publish(id, now, tokens);
+        self.publish_if_newest(id, wins, now, tokens);
     }
 
     /// Whether another replica may have no value of this token, and etcd has none either: it would log
@@ -391,8 +473,23 @@ impl Cluster {
     /// Puts the current value of a token into etcd, if it is verified and etcd has another one.
     /// Otherwise it is tried again after the next check.
     fn publish(&mut self, id: TokenId, now: Moment, tokens: &mut Tokens) {
+        self.publish_if_newest(id, false, now, tokens);
+    }
+
+    /// The same. `wins`: also over a value of another replica that waited for this one to be verified.
+    fn publish_if_newest(&mut self, id: TokenId, wins: bool, now: Moment, tokens: &mut Tokens) {
         let Some(value) = tokens.verified_value(id) else { return };
         let Some(key) = tokens.cluster_key(id) else { return };
+        // What is in etcd must have been found dead, or be older than this one.
+        let waits = !wins && self.values.waiting.contains_key(&key);
+        let is_in_doubt = || {
+            let candidate = tokens.open_candidate(id);
+            candidate.is_some_and(|value| self.values.is_in_etcd(key.hash(), &value))
+        };
+        let is_adopting = self.values.adopting.contains_key(&key);
+        if waits || is_adopting || self.values.unopened.contains_key(&key) || is_in_doubt() {
+            return;
+        }
         let Some(name) = tokens.registry.token(id).map(TokenEntry::name) else { return };
         // Until then, the value in etcd that this one would replace is not known.
         if self.queue.has_news(key.hash()) {
@@ -408,12 +505,12 @@ impl Cluster {
             return;
         };
         let refresh = refresh.flatten();
-        let Some(sealed) = self.seal(&key, value.clone(), refresh) else { return };
+        let Some(sealed) = self.seal(&key, value, refresh) else { return };
         self.values.unpublished.remove(&id);
         // The operator's value wins over one that waited for it to be verified.
         self.values.waiting.remove(&key);
-        self.values.note(key.hash(), &value, tokens);
-        self.replica.publish(key, sealed, now);
+        self.end_check(id, &key, tokens);
+        self.replica.publish_over(self.values.revision(key.hash()), key, sealed, now);
     }
 }
 

@@ -48,6 +48,12 @@ impl Tokens {
         is_it.then(|| value.to_value())
     }
 
+    /// The candidate of a token that was not verified yet.
+    pub(crate) fn open_candidate(&self, id: TokenId) -> Option<TokenValue> {
+        self.scheduler.token(id).filter(|token| token.has_candidate())?;
+        self.candidate_value(id)
+    }
+
     /// The candidate of a token.
     pub(crate) fn candidate_value(&self, id: TokenId) -> Option<TokenValue> {
         let slot = self.scheduler.spare_slot(id);
@@ -126,10 +132,12 @@ impl Tokens {
         Some(self.registry.token(id)?.value(slot)?.to_value())
     }
 
-    /// The current value of a token, if the last response reports it alive.
+    /// The current value of a token, if the last response reports it alive by now. What was known
+    /// before another replica asked about the token proves nothing.
     pub(crate) fn verified_value(&self, id: TokenId) -> Option<TokenValue> {
         let token = self.scheduler.token(id)?;
-        if !matches!(token.validity(), Validity::Alive(_)) {
+        let Validity::Alive(reading) = token.validity() else { return None };
+        if reading.expiry() <= clock::now() || token.is_taken_over() {
             return None;
         }
         Some(self.registry.token(id)?.value(token.active_slot())?.to_value())

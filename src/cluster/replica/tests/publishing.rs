@@ -250,3 +250,36 @@ fn a_key_rotation_ends_with_the_key_in_meta_even_if_the_response_is_lost() {
     assert!(a.reports.contains(&Output::Answered(id, Ok(()))), "{:?}", a.reports);
     assert_eq!(a.replica.seal_key(), Some(KeyId(8)));
 }
+
+#[test]
+fn a_value_is_not_published_over_one_that_the_caller_has_not_handled() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    etcd.set(&Key::Value(key("t")), Some(Record::Value(b"V0"[..].into())));
+    let handled = etcd.at.revision;
+    etcd.set(&Key::Value(key("t")), Some(Record::Value(b"V1"[..].into())));
+    a.settle(&mut etcd);
+    let dropped = Output::Dropped(key("t"));
+    a.replica.publish_over(handled, key("t"), b"VA"[..].into(), a.now);
+    a.settle(&mut etcd);
+    assert!(a.reports.contains(&dropped));
+    assert_eq!(etcd.value("t").as_deref(), Some(&b"V1"[..]));
+    a.reports.clear();
+    a.replica.publish_over(handled + 1, key("t"), b"VA"[..].into(), a.now);
+    a.settle(&mut etcd);
+    assert!(!a.reports.contains(&dropped));
+    assert_eq!(etcd.value("t").as_deref(), Some(&b"VA"[..]));
+}
+
+#[test]
+fn a_value_is_published_again_after_an_operator_has_deleted_it() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    publish(&mut a, "t", "V1", &mut etcd);
+    let handled = etcd.at.revision;
+    etcd.set(&Key::Value(key("t")), None);
+    a.settle(&mut etcd);
+    a.replica.publish_over(handled, key("t"), b"V1"[..].into(), a.now);
+    a.settle(&mut etcd);
+    assert_eq!(etcd.value("t").as_deref(), Some(&b"V1"[..]));
+}

@@ -338,6 +338,47 @@ fn claims_on_a_lease_need_only_that_no_claim_exists() {
 }
 
 #[test]
+fn an_attempt_that_does_not_begin_does_not_count() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    a.request(1, "t", &mut etcd);
+    assert_eq!(etcd.entry(&Key::Count(key("t"))).record, Some(Record::Count(count(1))));
+    a.replica.not_begun(SpendId(1), a.now);
+    a.settle(&mut etcd);
+    assert_eq!(etcd.entry(&Key::Count(key("t"))).record, Some(Record::Count(count(0))));
+    assert_eq!(etcd.claim("t"), None);
+}
+
+#[test]
+fn a_value_without_a_response_is_unstored_until_a_repetition_has_stored_it() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    a.request(1, "t", &mut etcd);
+    assert!(!a.replica.has_unstored_values());
+    a.cut = true;
+    a.spent(1, Some("V1"), &mut etcd);
+    a.replica.leave(a.now);
+    assert!(a.replica.has_unstored_values());
+    a.cut = false;
+    a.pass(seconds(2), &mut etcd);
+    assert_eq!(etcd.value("t").as_deref(), Some(&b"V1"[..]));
+    assert!(!a.replica.has_unstored_values() && a.reports.contains(&Output::Left));
+}
+
+#[test]
+fn a_replica_that_has_left_does_not_wake_for_claims_with_its_name() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    let claim = Claim { replica: "a".into(), ..foreign_claim() };
+    etcd.set(&Key::Claim(key("t")), Some(Record::Claim(claim)));
+    a.settle(&mut etcd);
+    a.replica.leave(a.now);
+    a.pass(LIMIT * 2, &mut etcd);
+    assert!(a.reports.contains(&Output::Left));
+    assert_eq!(a.replica.next_wake(), None);
+}
+
+#[test]
 fn claim_of_another_replica_is_overdue_after_its_limit_and_before_it_may_be_stolen() {
     let mut etcd = Etcd::new();
     let mut a = Peer::joined("a", &mut etcd);
