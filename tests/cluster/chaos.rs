@@ -373,6 +373,16 @@ impl Chaos {
         let stored = history::values(&writes, &[KEY, NEW_KEY]);
         let ledger = self.cluster.api.ledger();
         let verdict = ledger.judge(&stored);
+        report(
+            "chaos",
+            &format!(
+                "{} logins, {} double, {} second ones after a lost value; take-over: {}",
+                verdict.logins,
+                verdict.double.len(),
+                verdict.lost.len(),
+                self.figures.join(", "),
+            ),
+        );
         if let Some(login) = verdict.double.first() {
             let story = self.cluster.story_of(&login.token);
             panic!("{} double logins, such as {login:#?}\n{story}", verdict.double.len());
@@ -394,15 +404,6 @@ impl Chaos {
         if let Some(line) = given_up {
             panic!("a token is given up\n{}", self.cluster.story_of(line.text("token")));
         }
-        report(
-            "chaos",
-            &format!(
-                "{} logins, 0 double, {} second ones after a lost value; take-over: {}",
-                verdict.logins,
-                verdict.lost.len(),
-                self.figures.join(", "),
-            ),
-        );
     }
 
     /// Whether the login whose value was lost was under way when its replica could not store it.
