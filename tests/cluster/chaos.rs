@@ -334,8 +334,10 @@ impl Chaos {
                 return;
             }
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
-            let waits = text.contains("does not have the new key") && clock::now() < deadline;
-            assert!(waits, "{text}\n{}", self.story());
+            // A reload is not known to the others yet, or a login has come in between.
+            let again = ["does not have the new key", "run the command again"];
+            let again = again.iter().any(|reason| text.contains(reason));
+            assert!(again && clock::now() < deadline, "{text}\n{}", self.story());
         }
     }
 
