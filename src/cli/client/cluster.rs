@@ -123,6 +123,8 @@ pub(super) fn cluster_line(cluster: &ClusterStatus, time: &LocalTime) -> String 
         let reason = match (cluster.unreachable_since, &cluster.error) {
             // It may be reachable: it has not responded since the start.
             (None, Some(error)) => error.clone(),
+            // The sentence above the line has the reason.
+            (None, None) => "etcd has not responded yet".to_owned(),
             (since, error) => {
                 let since = since.map(|at| format!(" since {}", time.at(at.as_millisecond())));
                 let error = error.as_ref().map(|error| format!(": {error}"));

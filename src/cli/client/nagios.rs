@@ -166,7 +166,7 @@ mod tests {
             members: vec!["keeper-a".to_owned()],
             reachable: false,
             error: Some("connection refused".to_owned()),
-            unreachable_since: None,
+            unreachable_since: Some(jiff::Timestamp::UNIX_EPOCH),
             held: 0,
             asked: 3,
             elsewhere: 0,
@@ -175,6 +175,7 @@ mod tests {
         let page = TokenPage { cluster: Some(cluster), ..page(counts, None) };
         let (line, status) = render(&Ok(page), &LocalTime::now());
         assert_eq!(status, WARNING);
-        assert!(line.contains("; etcd cannot be used: connection refused; "), "{line}");
+        assert!(line.contains("; etcd cannot be used since "), "{line}");
+        assert!(line.contains(": connection refused; "), "{line}");
     }
 }
