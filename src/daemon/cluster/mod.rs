@@ -10,6 +10,7 @@
 //! values      values of other replicas, values for them
 //! asking      lists tokens, and tells the scheduler which ones are asked about here
 //! spendings   actions that wait for a claim or have one
+//! unended     spendings whose end may not be in etcd
 //! notices     events
 //! setup       keys, connection and random numbers
 //! ```
@@ -20,6 +21,7 @@ mod notices;
 mod rekey;
 mod setup;
 mod spendings;
+mod unended;
 mod values;
 
 use std::collections::HashSet;
@@ -133,7 +135,7 @@ impl Cluster {
         recalled: RecalledCluster,
         tokens: &mut Tokens,
     ) -> Self {
-        let RecalledCluster { seen, values } = recalled;
+        let RecalledCluster { seen, values, spendings } = recalled;
         let Opened { access, keys } = opened;
         let now = clock::now();
         let replica = ReplicaSettings {
@@ -154,7 +156,7 @@ impl Cluster {
             link: Link::new(Arc::new(Etcd::new(access))),
             keys,
             spendings: Spendings::default(),
-            values: Values::new(values),
+            values: Values::new(values, &spendings),
             asking: Asking::new(now),
             answers: Answers::default(),
             counted: HashSet::new(),
@@ -295,8 +297,9 @@ impl Cluster {
                 }
             }
             Output::Left => self.has_left = true,
-            // It is known already, or was executed by the link.
-            Output::Published { .. } | Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
+            Output::Published { token, .. } => self.unmark(&token, tokens),
+            // Executed by the link.
+            Output::Read | Output::Beat { .. } | Output::Commit(..) => {}
         }
         None
     }
