@@ -494,9 +494,9 @@ impl Daemon {
                     cluster.on_not_begun(ticket, clock::now(), tokens);
                 }
             }
-            Completion::Adopted(adopted) => {
+            Completion::Adopted(adopted, refresh) => {
                 if let Some(cluster) = &mut self.cluster {
-                    cluster.on_adopted(adopted, tokens, tasks);
+                    cluster.on_adopted((adopted, refresh), tokens, tasks);
                 }
             }
         }

@@ -29,11 +29,13 @@ pub(super) struct ClusterBatch {
     seen: Option<ClusterSeen>,
     /// Hashes of tokens, and MACs of their values.
     values: BTreeMap<u64, i64>,
+    /// Keys of tokens, and over which revision a spending begins; `None`: it has ended.
+    spendings: BTreeMap<String, Option<u64>>,
 }
 
 impl ClusterBatch {
     pub(super) fn is_empty(&self) -> bool {
-        self.seen.is_none() && self.values.is_empty()
+        self.seen.is_none() && self.values.is_empty() && self.spendings.is_empty()
     }
 
     /// Adds `older` changes where there is no newer one.
@@ -41,6 +43,8 @@ impl ClusterBatch {
         self.seen = self.seen.or(older.seen);
         older.values.append(&mut self.values);
         self.values = older.values;
+        older.spendings.append(&mut self.spendings);
+        self.spendings = older.spendings;
     }
 }
 
@@ -52,6 +56,10 @@ const TABLES: &str = "
         tag INTEGER NOT NULL,
         previous INTEGER
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS cluster_spending (
+        token TEXT PRIMARY KEY,
+        base INTEGER NOT NULL
+    ) STRICT;
     CREATE TABLE IF NOT EXISTS cluster_seen (
         only INTEGER PRIMARY KEY CHECK (only = 1),
         cluster INTEGER NOT NULL,
@@ -62,7 +70,7 @@ const TABLES: &str = "
 impl Database {
     /// Writes what a batch contains of the cluster, within its transaction.
     pub(super) fn insert_cluster(&self, batch: &WriteBatch) -> Result<(), Error> {
-        let ClusterBatch { seen, values } = &batch.cluster;
+        let ClusterBatch { seen, values, spendings } = &batch.cluster;
         if batch.cluster.is_empty() {
             return Ok(());
         }
@@ -77,6 +85,15 @@ impl Database {
         let mut put = self.connection.prepare_cached(sql)?;
         for (token, tag) in values {
             put.execute(params![token.cast_signed(), tag])?;
+        }
+        for (token, base) in spendings {
+            if let Some(base) = base {
+                let sql = "REPLACE INTO cluster_spending VALUES (?, ?)";
+                self.connection.prepare_cached(sql)?.execute(params![token, base.cast_signed()])?;
+            } else {
+                let sql = "DELETE FROM cluster_spending WHERE token = ?";
+                self.connection.prepare_cached(sql)?.execute([token])?;
+            }
         }
         Ok(())
     }
@@ -102,6 +119,16 @@ impl Store {
     pub fn cluster_values(&self) -> Result<HashMap<u64, [Option<i64>; 2]>, PersistError> {
         values_in(&self.database.connection).map_err(|error| fault(&self.database.path, &error))
     }
+
+    /// The spendings of an earlier run whose end may not have reached etcd: for the key of each
+    /// token the revision of the value that was in etcd when the spending began.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    pub fn cluster_spendings(&self) -> Result<HashMap<String, u64>, PersistError> {
+        spendings_in(&self.database.connection).map_err(|error| fault(&self.database.path, &error))
+    }
 }
 
 impl Writer {
@@ -116,6 +143,14 @@ impl Writer {
     pub fn persist_cluster_value(&self, token: u64, tag: i64) {
         let mut pending = self.queue.lock();
         pending.batch.cluster.values.insert(token, tag);
+        self.queue.announce(&mut pending, BATCH_DELAY);
+    }
+
+    /// Stores that a spending begins for the token of this key, over revision `base` of its value in
+    /// etcd; `None`: its end is in etcd, or it has obtained nothing. It is durable within a second.
+    pub fn persist_cluster_spending(&self, token: &str, base: Option<u64>) {
+        let mut pending = self.queue.lock();
+        pending.batch.cluster.spendings.insert(token.to_owned(), base);
         self.queue.announce(&mut pending, BATCH_DELAY);
     }
 
@@ -155,6 +190,16 @@ fn values_in(connection: &Connection) -> Result<HashMap<u64, [Option<i64>; 2]>, 
     rows.collect()
 }
 
+fn spendings_in(connection: &Connection) -> Result<HashMap<String, u64>, Error> {
+    if !exists(connection, "cluster_spending")? {
+        return Ok(HashMap::new());
+    }
+    let mut rows = connection.prepare("SELECT token, base FROM cluster_spending")?;
+    let rows =
+        rows.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+    rows.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,5 +235,23 @@ mod tests {
         drop(writer);
         let known = Store::open(folder.path()).unwrap().cluster_values().unwrap();
         assert_eq!(known, HashMap::from([(u64::MAX, [Some(tags[2]), Some(tags[1])])]));
+    }
+
+    #[test]
+    fn spending_without_an_end_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert!(store.cluster_spendings().unwrap().is_empty());
+        let writer = store.into_writer().unwrap();
+        let flush = || writer.flush().written.blocking_recv().unwrap().unwrap();
+        writer.persist_cluster_spending("sarus/quotes", Some(u64::MAX));
+        writer.persist_cluster_spending("sarus/orders", Some(7));
+        flush();
+        writer.persist_cluster_spending("sarus/quotes", Some(8));
+        writer.persist_cluster_spending("sarus/orders", None);
+        flush();
+        drop(writer);
+        let begun = Store::open(folder.path()).unwrap().cluster_spendings().unwrap();
+        assert_eq!(begun, HashMap::from([("sarus/quotes".to_owned(), 8)]));
     }
 }

@@ -47,7 +47,12 @@ impl WriteReceipt {
     /// Waits like [`durable`](Self::durable), for callers that continue in any case. The writer
     /// reports failures, and this reports a hanging disk.
     pub async fn settled(self) {
-        if timeout(DISK_TIMEOUT, self.written).await.is_err() {
+        self.settled_within(DISK_TIMEOUT).await;
+    }
+
+    /// The same for at most this time.
+    pub async fn settled_within(self, patience: Duration) {
+        if timeout(patience, self.written).await.is_err() {
             let fault = PersistError::timed_out(self.path, WRITING);
             // At shutdown the receiver is gone.
             let _ = self.reports.send(StoreReport::Failed { fault, retry_in: Duration::ZERO });

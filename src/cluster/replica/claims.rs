@@ -201,6 +201,11 @@ impl Claims {
         })
     }
 
+    /// The revision of the value that a spending replaces.
+    pub(super) fn base(&self, id: SpendId) -> Option<u64> {
+        self.spends.values().find(|spend| spend.request.id == id).map(|spend| spend.base)
+    }
+
     /// A granted spending has ended.
     pub(super) fn spent(&mut self, id: SpendId, result: Spent, parts: &mut Parts) {
         let found = self.spends.iter().find(|(_, spend)| spend.request.id == id);

@@ -349,6 +349,12 @@ impl Replica {
         self.claims.may_begin(id, &self.mirror, now)
     }
 
+    /// The revision of the value that was in etcd when the claim for this spending was sent; 0: there
+    /// was none. `None`: the spending is not known.
+    pub fn spends_over(&self, id: SpendId) -> Option<u64> {
+        self.claims.base(id)
+    }
+
     /// A granted spending has ended: the value is put into etcd, and the claim is released.
     pub fn spent(&mut self, id: SpendId, result: Spent, now: Moment) {
         let (claims, mut parts) = self.claims_with_parts(now);

@@ -11,6 +11,7 @@
 //! queue       what the replica reports about tokens, until it is handled
 //! asking      lists tokens, and tells the scheduler which ones are asked about here
 //! spendings   actions that wait for a claim or have one
+//! unended     spendings whose end may not be in etcd
 //! notices     events
 //! setup       keys, connection and random numbers
 //! ```
@@ -22,6 +23,7 @@ mod queue;
 mod rekey;
 mod setup;
 mod spendings;
+mod unended;
 mod values;
 
 use std::collections::HashSet;
@@ -148,7 +150,7 @@ impl Cluster {
         recalled: RecalledCluster,
         tokens: &mut Tokens,
     ) -> Self {
-        let RecalledCluster { seen, values } = recalled;
+        let RecalledCluster { seen, values, spendings } = recalled;
         let Opened { access, keys } = opened;
         let now = clock::now();
         let replica = ReplicaSettings {
@@ -169,7 +171,7 @@ impl Cluster {
             link: Link::new(Arc::new(Etcd::new(access))),
             keys,
             spendings: Spendings::default(),
-            values: Values::new(values),
+            values: Values::new(values, &spendings),
             queue: Queue::default(),
             asking: Asking::new(now),
             answers: Answers::default(),
@@ -324,6 +326,7 @@ impl Cluster {
                 }
             }
             Output::Published { token, revision, value } => {
+                self.unmark(&token, tokens);
                 self.on_published(&token, revision, &value, tokens);
             }
             Output::Dropped(token) => self.on_dropped(&token, tokens),

@@ -271,6 +271,7 @@ impl Cluster {
             put_off(&spending, now, tokens);
             return None;
         }
+        self.mark(id, &spending.key, &spending.action, tokens);
         Some(Start { spending, begin_by })
     }
 
@@ -303,6 +304,7 @@ impl Cluster {
     /// A granted spending has not begun, as it was too late: it is requested again.
     pub(crate) fn on_not_begun(&mut self, ticket: Ticket, now: Moment, tokens: &mut Tokens) {
         if let Some(spending) = self.spendings.take_of(ticket) {
+            self.unmark(&spending.key, tokens);
             self.end_unbegun(&spending);
             put_off(&spending, now, tokens);
         } else {
@@ -322,6 +324,9 @@ impl Cluster {
         let Some(spending) = self.spendings.take_of(ticket) else { return };
         let key = &spending.key;
         let id = tokens.of_cluster_key(key).filter(|id| *id == ticket.token);
+        if obtained.is_none() && !refresh.is_new {
+            self.unmark(key, tokens);
+        }
         let value = self.value_to_store(key, id, obtained, refresh, tokens);
         let is_counted = matches!(spending.action, Action::Reauth { .. });
         let count = id.filter(|_| is_counted).and_then(|id| count_of(id, tokens));

@@ -16,7 +16,9 @@ use crate::clock;
 use crate::cluster::record::path;
 use crate::cluster::replica::{Key, TokenHash, TokenKey};
 use crate::cluster::seal::Plain;
-use crate::daemon::tasks::{AdoptedValue, Completion, RefreshState, Tasks};
+use crate::daemon::tasks::{
+    AdoptedRefresh, AdoptedValue, Completion, OwnRefresh, RefreshState, Tasks,
+};
 use crate::daemon::tokens::{Adoption, ReauthOutput, TokenEntry, Tokens};
 use crate::lifecycle::{Notice, ReplacedBy};
 use crate::scheduler::{Ticket, TokenId};
@@ -38,12 +40,14 @@ pub(crate) struct NewValue {
 }
 
 /// A value of another replica.
-struct Waiting {
-    value: TokenValue,
+pub(super) struct Waiting {
+    pub(super) value: TokenValue,
     refresh: Option<TokenValue>,
     revision: u64,
-    /// The refresh token is stored already.
+    /// The refresh token is stored already, unless the own one is kept.
     is_refresh_stored: bool,
+    /// The own refresh token is newer.
+    pub(super) is_own_refresh_kept: bool,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -84,12 +88,25 @@ pub(super) struct Values {
     recalled: HashMap<u64, [Option<i64>; 2]>,
     /// Tokens whose current value is to be put into etcd once it is verified.
     unpublished: HashSet<TokenId>,
+    /// Spendings whose end may not be in etcd, and over which revision of the value they began.
+    pub(super) unended: HashMap<TokenKey, u64>,
 }
 
 impl Values {
     /// With what an earlier run knew.
-    pub(super) fn new(recalled: HashMap<u64, [Option<i64>; 2]>) -> Self {
-        Self { recalled, ..Self::default() }
+    pub(super) fn new(
+        recalled: HashMap<u64, [Option<i64>; 2]>,
+        spendings: &HashMap<String, u64>,
+    ) -> Self {
+        let unended =
+            spendings.iter().filter_map(|(key, base)| Some((TokenKey::parse(key)?, *base)));
+        Self { recalled, unended: unended.collect(), ..Self::default() }
+    }
+
+    /// A value is tried again later.
+    pub(super) fn wait(&mut self, key: TokenKey, value: Waiting) {
+        self.waiting.insert(key, value);
+        self.retry_at.get_or_insert(clock::now() + RETRY);
     }
 
     /// When a value that waits is to be tried again.
@@ -140,7 +157,13 @@ impl Values {
     }
 
     /// Etcd has this value.
-    fn note(&mut self, token: TokenHash, value: &TokenValue, revision: u64, tokens: &Tokens) {
+    pub(super) fn note(
+        &mut self,
+        token: TokenHash,
+        value: &TokenValue,
+        revision: u64,
+        tokens: &Tokens,
+    ) {
         let hash = self.hash_of(value);
         if self.known.insert(token, (hash, revision)).is_none_or(|(known, _)| known != hash)
             && let Some(writer) = tokens.recorder.shared_writer()
@@ -263,6 +286,9 @@ impl Cluster {
         // Whatever waits is older, and the operator's value did not compete with this one.
         self.values.waiting.remove(&key);
         self.end_check(id, &key, tokens);
+        if !self.is_overtaken(&key, revision) {
+            self.unmark(&key, tokens);
+        }
         match self.keys.open_value(sealed, &self.path_of(&key)) {
             Ok(Plain { value, refresh }) => {
                 self.values.note(key.hash(), &value, revision, tokens);
@@ -270,7 +296,13 @@ impl Cluster {
                     self.asking.check_once(key.hash());
                     tokens.scheduler.set_asked(id, true, clock::now());
                 }
-                let value = Waiting { value, refresh, revision, is_refresh_stored: false };
+                let value = Waiting {
+                    value,
+                    refresh,
+                    revision,
+                    is_refresh_stored: false,
+                    is_own_refresh_kept: false,
+                };
                 self.use_value(id, key, value, tokens, tasks);
             }
             Err(error) => {
@@ -299,14 +331,15 @@ impl Cluster {
         tokens: &mut Tokens,
         tasks: &mut Tasks,
     ) {
-        let is_unchecked = tokens.unchecked_source_value(id).is_some();
+        let is_overtaken = self.is_overtaken(&key, value.revision);
+        let is_unchecked =
+            tokens.unchecked_source_value(id).is_some() || is_overtaken && tokens.is_unverified(id);
         if !is_unchecked && self.asking.end_check(key.hash()) {
             let (now, asked) = (clock::now(), self.replica.asks(key.hash()));
             let lives = tokens.verified_value(id).is_some();
             if lives {
                 // The operator's value wins.
-                self.values.unpublished.insert(id);
-                self.publish(id, now, tokens);
+                self.publish_own(id, now, tokens);
             }
             tokens.scheduler.set_asked(id, asked, now);
             if lives {
@@ -314,25 +347,30 @@ impl Cluster {
             }
         }
         if tokens.defers_replica_value(id) || self.asking.is_checked_once(key.hash()) {
-            self.values.waiting.insert(key, value);
-            self.values.retry_at.get_or_insert(clock::now() + RETRY);
-            return;
+            return self.values.wait(key, value);
         }
         let Some(name) = tokens.registry.token(id).map(TokenEntry::name) else { return };
-        let Waiting { value, refresh, revision, is_refresh_stored } = value;
-        match tokens.companions.of(name).filter(|_| !is_refresh_stored) {
-            Some(companion) => {
-                self.values.adopting.insert(key.clone(), revision);
-                tasks.adopt(companion, refresh, AdoptedValue { key, value, revision });
-            }
-            None => offer(id, &value, tokens),
+        if let Some(companion) = tokens.companions.of(name).filter(|_| !value.is_refresh_stored) {
+            let Waiting { value, refresh, revision, .. } = value;
+            self.values.adopting.insert(key.clone(), revision);
+            let keeps_own = if is_overtaken { OwnRefresh::IsNewer } else { OwnRefresh::IsOlder };
+            let adopted = AdoptedValue { key, value, revision };
+            return tasks.adopt(companion, (refresh, keeps_own), adopted);
+        }
+        let used = if is_overtaken {
+            self.unless_own_is_newer(id, &key, value, tokens)
+        } else {
+            Some(value)
+        };
+        if let Some(used) = used {
+            offer(id, &used.value, tokens);
         }
     }
 
     /// The refresh token of another replica's value is stored.
     pub(crate) fn on_adopted(
         &mut self,
-        adopted: AdoptedValue,
+        (adopted, outcome): (AdoptedValue, AdoptedRefresh),
         tokens: &mut Tokens,
         tasks: &mut Tasks,
     ) {
@@ -343,8 +381,17 @@ impl Cluster {
         }
         self.values.adopting.remove(&key);
         let Some(id) = tokens.of_cluster_key(&key) else { return };
-        let value = Waiting { value, refresh: None, revision, is_refresh_stored: true };
-        self.use_value(id, key, value, tokens, tasks);
+        let is_own_refresh_kept = matches!(outcome, AdoptedRefresh::OwnKept);
+        let (refresh, is_refresh_stored) = match outcome {
+            AdoptedRefresh::Unread(refresh) => (refresh, false),
+            AdoptedRefresh::Stored | AdoptedRefresh::OwnKept => (None, true),
+        };
+        let value = Waiting { value, refresh, revision, is_refresh_stored, is_own_refresh_kept };
+        if is_refresh_stored {
+            self.use_value(id, key, value, tokens, tasks);
+        } else {
+            self.values.wait(key, value);
+        }
     }
 
     /// Tries again to use the values that wait.
@@ -470,6 +517,12 @@ impl Cluster {
         })
     }
 
+    /// Puts the current value of a token into etcd now, or once it is verified.
+    pub(super) fn publish_own(&mut self, id: TokenId, now: Moment, tokens: &mut Tokens) {
+        self.values.unpublished.insert(id);
+        self.publish(id, now, tokens);
+    }
+
     /// Puts the current value of a token into etcd, if it is verified and etcd has another one.
     /// Otherwise it is tried again after the next check.
     fn publish(&mut self, id: TokenId, now: Moment, tokens: &mut Tokens) {
@@ -548,6 +601,7 @@ mod tests {
             refresh: None,
             revision: 1,
             is_refresh_stored: false,
+            is_own_refresh_kept: false,
         };
         values.waiting.extend((0..150).map(|number| (key(number), value())));
         assert_eq!(values.next_to_retry().len(), RETRIES);

@@ -27,6 +27,8 @@ pub(crate) struct RecalledCluster {
     pub(crate) seen: Option<ClusterSeen>,
     /// For the hash of each token the tags of its last value and of the one before.
     pub(crate) values: HashMap<u64, [Option<i64>; 2]>,
+    /// For the key of each token whose spending may not have ended in etcd the revision before.
+    pub(crate) spendings: HashMap<String, u64>,
 }
 
 /// The state of an earlier run, while the daemon starts.
@@ -85,9 +87,10 @@ impl<'a> Restore<'a> {
     /// What an earlier run knew of the cluster.
     pub(crate) fn cluster(&self, log: &mut EventLog) -> RecalledCluster {
         let Some(store) = &self.store else { return RecalledCluster::default() };
-        let read = store
-            .cluster_seen()
-            .and_then(|seen| Ok(RecalledCluster { seen, values: store.cluster_values()? }));
+        let read = store.cluster_seen().and_then(|seen| {
+            let (values, spendings) = (store.cluster_values()?, store.cluster_spendings()?);
+            Ok(RecalledCluster { seen, values, spendings })
+        });
         read.unwrap_or_else(|error| {
             self.warn(log, "saved state cannot be read", &error);
             RecalledCluster::default()

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::blocking::{REFRESH_TOKENS, blocking_among};
 use super::write_back::{FileLock, run_locked, write};
-use super::{AdoptedValue, Completion, KeyedLocks, RefreshState};
+use super::{AdoptedRefresh, AdoptedValue, Completion, KeyedLocks, OwnRefresh, RefreshState};
 use crate::daemon::companions::{
     Companion, CompanionEvent, CompanionReport, CompanionSource, HeldCompanion, Refusal,
 };
@@ -22,6 +22,7 @@ use crate::daemon::tokens::{WriteOutcome, read_source};
 use crate::outcome::{CallError, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Source;
+use crate::store::WriteReceipt;
 use crate::token_source::{DISK_TIMEOUT, PersistError, SourceWarning, describe};
 
 /// Pauses between attempts to store a refresh token.
@@ -33,6 +34,9 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a read may take if the source was read before, and what it held is known, or if it hung.
 const REREAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a granted spending may wait until the mark that it begins is durable.
+const MARK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Warnings about a source that holds a refresh token, or why it holds none.
 type SourceRead = Result<Vec<SourceWarning>, String>;
@@ -277,11 +281,15 @@ impl CompanionAccess {
 }
 
 /// Executes a granted spending. Its result comes with the refresh token that counts then, for the
-/// other replicas.
+/// other replicas. It begins once `marked` is durable; if that takes long, the store reports it.
 pub(super) async fn granted<F: Future<Output = Completion>>(
     access: Option<CompanionAccess>,
+    marked: Option<WriteReceipt>,
     spend: impl FnOnce() -> F,
 ) -> Completion {
+    if let Some(marked) = marked {
+        marked.settled_within(MARK_TIMEOUT).await;
+    }
     let before = counting(access.as_ref()).await;
     let completion = spend().await;
     if matches!(completion, Completion::NotBegun(_)) {
@@ -298,14 +306,26 @@ async fn counting(access: Option<&CompanionAccess>) -> Option<TokenValue> {
 }
 
 /// Stores the refresh token that came with the value of another replica. The one before was spent
-/// there, or its session has ended.
+/// there, or its session has ended; unless the own one is newer.
 pub(super) async fn adopt(
     access: CompanionAccess,
-    refresh: Option<TokenValue>,
+    (refresh, own): (Option<TokenValue>, OwnRefresh),
     adopted: AdoptedValue,
 ) -> Completion {
+    let done = |report, refresh| {
+        Completion::Companion(report, Some(Box::new(Completion::Adopted(adopted, refresh))))
+    };
     let mut held = access.hold().await;
-    drop(access.read(&mut held).await);
+    let read = access.read(&mut held).await;
+    if own == OwnRefresh::IsNewer {
+        match held.current() {
+            Ok(Some(current)) if Some(&current) != refresh.as_ref() => {
+                return done(None, AdoptedRefresh::OwnKept);
+            }
+            Ok(None) if read.is_err() => return done(None, AdoptedRefresh::Unread(refresh)),
+            Ok(_) | Err(_) => {}
+        }
+    }
     let is_foreign = refresh.as_ref().is_some_and(|refresh| held.owner_of(refresh).is_some());
     let mut report = None;
     if !is_foreign {
@@ -313,7 +333,7 @@ pub(super) async fn adopt(
         report = access.store(&mut held, DISK_TIMEOUT).await;
         held.state().take_news();
     }
-    Completion::Companion(report, Some(Box::new(Completion::Adopted(adopted))))
+    done(report, AdoptedRefresh::Stored)
 }
 
 /// How long a write may delay a value that lives for this long.

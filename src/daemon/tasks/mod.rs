@@ -39,7 +39,7 @@ use crate::outcome::CallError;
 use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
-use crate::store::WriteReceipt;
+use crate::store::{WriteReceipt, Writer};
 use crate::time::Moment;
 use crate::token_source::{ExportedFile, PersistError};
 
@@ -71,7 +71,7 @@ pub(crate) enum Completion {
     NotBegun(Ticket),
     /// The refresh token that came with the value of another replica is stored, or kept in memory.
     /// The value can be used.
-    Adopted(AdoptedValue),
+    Adopted(AdoptedValue, AdoptedRefresh),
 }
 
 /// The permission to spend: in a cluster of replicas, a claim.
@@ -105,6 +105,27 @@ pub(crate) struct AdoptedValue {
     pub(crate) value: TokenValue,
     /// Its revision in etcd.
     pub(crate) revision: u64,
+}
+
+/// Which refresh token counts if that of another replica is not the own one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnRefresh {
+    /// That of the other replica.
+    IsOlder,
+    /// The own one, if there is one: a spending has obtained it, and the other replicas have not got
+    /// it.
+    IsNewer,
+}
+
+/// What became of the refresh token of another replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AdoptedRefresh {
+    /// It is stored, or kept in memory, or refused.
+    Stored,
+    /// The own one is newer, and stays.
+    OwnKept,
+    /// Whether the own one is newer is not known, as it cannot be read.
+    Unread(Option<TokenValue>),
 }
 
 /// All running tasks.
@@ -164,10 +185,11 @@ impl Tasks {
                     watcher.check(ticket.token.key());
                 }
                 match grant {
-                    Some(_) => self.renewals.start(
-                        ticket,
-                        companion::granted(access, move || rotate::rotate(rotation)),
-                    ),
+                    Some(_) => {
+                        let marked = recorder.shared_writer().map(Writer::flush);
+                        let rotate = move || rotate::rotate(rotation);
+                        self.renewals.start(ticket, companion::granted(access, marked, rotate));
+                    }
                     None => self.renewals.start(ticket, rotate::rotate(rotation)),
                 }
             }
@@ -195,7 +217,9 @@ impl Tasks {
                 let attempt = reauth::attempt(attempt, access.clone(), (lock, persisted));
                 match grant {
                     Some(_) => {
-                        self.must_finish.start(ticket, companion::granted(access, || attempt));
+                        // It waits until its attempt is durable, and so is the mark.
+                        let attempt = companion::granted(access, None, || attempt);
+                        self.must_finish.start(ticket, attempt);
                     }
                     None => self.must_finish.start(ticket, attempt),
                 }
@@ -206,7 +230,7 @@ impl Tasks {
                 match grant {
                     Some(grant) => {
                         let revoke = check::revoke_if_in_time(ticket, grant, revoke);
-                        self.must_finish.start(ticket, companion::granted(None, || revoke));
+                        self.must_finish.start(ticket, companion::granted(None, None, || revoke));
                     }
                     None => self.must_finish.start(ticket, revoke),
                 }
@@ -281,7 +305,7 @@ impl Tasks {
     pub(crate) fn adopt(
         &mut self,
         companion: Arc<Companion>,
-        refresh: Option<TokenValue>,
+        refresh: (Option<TokenValue>, OwnRefresh),
         adopted: AdoptedValue,
     ) {
         let access = CompanionAccess::new(companion, &mut self.file_locks);

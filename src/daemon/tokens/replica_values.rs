@@ -54,6 +54,13 @@ impl Tokens {
         self.candidate_value(id)
     }
 
+    /// Whether the current value of a token was not confirmed or refused yet, as far as is known.
+    pub(crate) fn is_unverified(&self, id: TokenId) -> bool {
+        self.scheduler.token(id).is_some_and(|token| {
+            matches!(token.validity(), Validity::Unknown | Validity::Unverified(_))
+        })
+    }
+
     /// The candidate of a token.
     pub(crate) fn candidate_value(&self, id: TokenId) -> Option<TokenValue> {
         let slot = self.scheduler.spare_slot(id);
