@@ -5,7 +5,7 @@ use super::*;
 use crate::api::Client;
 use crate::cluster::record::path;
 use crate::cluster::replica::{Entry, Key, Record};
-use crate::cluster::seal::Plain;
+use crate::cluster::seal::{Plain, Refresh};
 use crate::daemon::tokens::{TokenConfig, TokenOrigin};
 use crate::lifecycle::SourceChange;
 use crate::scheduler::TokenSpec;
@@ -85,9 +85,18 @@ impl World {
 
     /// etcd has this value for `name`, sealed for the key of `sealed_for`.
     fn new_value(&mut self, name: &str, sealed_for: &str, text: &str, revision: u64) {
+        self.new_value_with(name, (sealed_for, text, Refresh::Unknown), revision);
+    }
+
+    fn new_value_with(
+        &mut self,
+        name: &str,
+        (sealed_for, text, refresh): (&str, &str, Refresh),
+        revision: u64,
+    ) {
         let key = Key::Value(TokenKey::new("sarus", sealed_for));
         let path = path(&self.cluster.settings.prefix, &key);
-        let plain = Plain { value: value(text), refresh: None };
+        let plain = Plain { value: value(text), refresh };
         let with = self.cluster.keys.ids()[0];
         let sealed = self.cluster.keys.seal(with, &plain, &path).unwrap();
         let Self { cluster, tokens, tasks, .. } = self;
@@ -208,3 +217,6 @@ async fn value_waits_until_the_source_was_read_and_a_newer_one_takes_its_place()
     assert_eq!(world.current(id), Some(value("quotes-3")));
     assert!(!world.cluster.values.has_unused(&key));
 }
+
+#[path = "unended_tests.rs"]
+mod unended_tests;
