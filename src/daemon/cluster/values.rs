@@ -401,7 +401,7 @@ impl Cluster {
         tokens: &mut Tokens,
     ) {
         match notice {
-            Notice::Replaced(by) if !self.is_stored_by_spending(id, *by, tokens) => {
+            Notice::Replaced(by) if !is_stored_by_spending(id, *by, tokens) => {
                 self.values.unpublished.insert(id);
             }
             // Only the value of another replica: one of the source says nothing about that in etcd.
@@ -421,18 +421,6 @@ impl Cluster {
             _ => return,
         }
         self.publish(id, now, tokens);
-    }
-
-    /// Whether the replica stores a new value itself: it is another replica's, or comes from a
-    /// spending. If its claim was stolen meanwhile, a newer value may be in etcd.
-    fn is_stored_by_spending(&self, id: TokenId, by: ReplacedBy, tokens: &Tokens) -> bool {
-        match by {
-            ReplacedBy::Replica | ReplacedBy::Reauth => true,
-            ReplacedBy::Renewal => {
-                tokens.scheduler.spec(id).is_some_and(|spec| spec.policy.rotates)
-            }
-            ReplacedBy::Source => false,
-        }
     }
 
     /// Puts the current value of a token into etcd now, or once it is verified.
@@ -473,5 +461,15 @@ fn offer(id: TokenId, value: &TokenValue, tokens: &mut Tokens) {
             let error = format!("it is the value of another token, {owner}, here");
             notices::unusable_value(id, &error, tokens);
         }
+    }
+}
+
+/// Whether the replica stores a new value itself: it is another replica's, or comes from a
+/// spending. If its claim was stolen meanwhile, a newer value may be in etcd.
+fn is_stored_by_spending(id: TokenId, by: ReplacedBy, tokens: &Tokens) -> bool {
+    match by {
+        ReplacedBy::Replica | ReplacedBy::Reauth => true,
+        ReplacedBy::Renewal => tokens.scheduler.spec(id).is_some_and(|spec| spec.policy.rotates),
+        ReplacedBy::Source => false,
     }
 }
