@@ -13,7 +13,7 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret as _;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 use super::replica::KeyId;
@@ -35,7 +35,18 @@ pub struct Plain {
     /// The token value.
     pub value: TokenValue,
     /// The refresh token that belongs to it.
-    pub refresh: Option<TokenValue>,
+    pub refresh: Refresh,
+}
+
+/// What a replica knows of the refresh token of a token. Prints as `[redacted]`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Refresh {
+    /// This one counts.
+    Token(TokenValue),
+    /// None counts: the last one was spent without a successor, or its session has ended.
+    None,
+    /// It has none, or cannot read it: another replica keeps its own.
+    Unknown,
 }
 
 /// Why a text is no key. Contains nothing of the text.
@@ -207,10 +218,14 @@ impl Plain {
     fn to_json(&self) -> Zeroizing<Vec<u8>> {
         let json = PlainJson {
             value: self.value.expose(),
-            refresh: self.refresh.as_ref().map(TokenValue::expose),
+            refresh: match &self.refresh {
+                Refresh::Token(refresh) => Some(Some(refresh.expose())),
+                Refresh::None => Some(None),
+                Refresh::Unknown => None,
+            },
         };
         // Longer than any JSON of it, so that the buffer does not grow and leave copies behind.
-        let longest = 64 + 6 * (json.value.len() + json.refresh.map_or(0, str::len));
+        let longest = 64 + 6 * (json.value.len() + json.refresh.flatten().map_or(0, str::len));
         let mut text = Zeroizing::new(Vec::with_capacity(longest));
         // Two strings: serializing them into memory cannot fail.
         let _ = serde_json::to_writer(&mut *text, &json);
@@ -219,10 +234,20 @@ impl Plain {
 
     fn parse(text: &[u8]) -> Option<Self> {
         let OwnedJson { value, refresh } = serde_json::from_slice(text).ok()?;
-        let (value, refresh) = (Zeroizing::new(value), refresh.map(Zeroizing::new));
+        let (value, refresh) = (Zeroizing::new(value), refresh.map(|it| it.map(Zeroizing::new)));
         let value = TokenValue::parse(&value).ok()?;
-        let refresh = refresh.map(|text| TokenValue::parse(&text)).transpose().ok()?;
+        let refresh = match refresh {
+            Some(Some(text)) => Refresh::Token(TokenValue::parse(&text).ok()?),
+            Some(None) => Refresh::None,
+            None => Refresh::Unknown,
+        };
         Some(Self { value, refresh })
+    }
+}
+
+impl fmt::Debug for Refresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
     }
 }
 
@@ -233,16 +258,26 @@ impl fmt::Debug for Plain {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::option_option, reason = "a field that is omitted, and one that is null")]
 struct PlainJson<'a> {
     value: &'a str,
-    refresh: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh: Option<Option<&'a str>>,
 }
 
 /// Unknown fields are ignored: a later version may add some.
 #[derive(Deserialize)]
+#[expect(clippy::option_option, reason = "a field that is omitted, and one that is null")]
 struct OwnedJson {
     value: String,
-    refresh: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    refresh: Option<Option<String>>,
+}
+
+/// A field that is there, though it may be null.
+#[expect(clippy::option_option, reason = "a field that is omitted, and one that is null")]
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 fn parse(text: &str) -> Result<(KeyId, LessSafeKey), KeyError> {
@@ -281,7 +316,23 @@ mod tests {
 
     fn plain(value: &str, refresh: Option<&str>) -> Plain {
         let value = TokenValue::parse(value).unwrap();
-        Plain { value, refresh: refresh.map(|text| TokenValue::parse(text).unwrap()) }
+        let token = |text| Refresh::Token(TokenValue::parse(text).unwrap());
+        Plain { value, refresh: refresh.map_or(Refresh::None, token) }
+    }
+
+    #[test]
+    fn unknown_refresh_token_is_omitted_and_none_is_null() {
+        let value = || TokenValue::parse("a").unwrap();
+        let token = Refresh::Token(TokenValue::parse("b").unwrap());
+        for (refresh, text) in [
+            (token, r#"{"value":"a","refresh":"b"}"#),
+            (Refresh::None, r#"{"value":"a","refresh":null}"#),
+            (Refresh::Unknown, r#"{"value":"a"}"#),
+        ] {
+            let plain = Plain { value: value(), refresh };
+            assert_eq!(str::from_utf8(&plain.to_json()).unwrap(), text);
+            assert_eq!(Plain::parse(text.as_bytes()).unwrap(), plain);
+        }
     }
 
     #[test]

@@ -256,7 +256,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::replica::{Member, SLOTS, TokenKey};
-    use crate::cluster::seal::Plain;
+    use crate::cluster::seal::{Plain, Refresh};
     use crate::secret::TokenValue;
     use crate::settings::load;
 
@@ -284,7 +284,7 @@ mod tests {
     fn written(keys: &Keys, format: u32) -> Vec<Entry> {
         let id = keys.ids()[0];
         let key = Key::Value(TokenKey::new("sarus", "quotes"));
-        let plain = Plain { value: TokenValue::parse("v").unwrap(), refresh: None };
+        let plain = Plain { value: TokenValue::parse("v").unwrap(), refresh: Refresh::None };
         let sealed = keys.seal(id, &plain, &record::path("/p", &key)).unwrap();
         let member = Member {
             incarnation: 1,

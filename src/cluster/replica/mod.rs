@@ -415,6 +415,12 @@ impl Replica {
         self.operations.start(purpose, transaction, floor, &mut self.outputs);
     }
 
+    /// Whether a value is being put into etcd that does not come from a spending.
+    #[cfg(test)]
+    pub(crate) fn is_publishing(&self, token: TokenHash) -> bool {
+        self.publications.is_under_way(token)
+    }
+
     /// An operator pauses a token for all replicas, or resumes it. Ends in [`Output::Answered`].
     pub fn set_paused(&mut self, token: TokenKey, paused: bool, _now: Moment) -> OperationId {
         let transaction = self.pause(&token, paused);

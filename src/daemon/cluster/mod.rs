@@ -270,6 +270,7 @@ impl Cluster {
         }
         self.asking.end_wait_if_due(now, &self.replica);
         self.report_overdue(now, tokens);
+        self.publish_first_values(tokens, tasks);
         self.retry_values(now, tokens, tasks);
         self.answers.expire(now, &mut tokens.log);
         if self.seen_due.is_some_and(|due| due <= now) {

@@ -7,7 +7,7 @@ use crate::cluster::record::path;
 use crate::cluster::replica::{
     Claim, Entry, FORMAT, Key, Meta, Record, SpendId, SpendRequest, Spent, TransactionResult,
 };
-use crate::cluster::seal::Plain;
+use crate::cluster::seal::{Plain, Refresh};
 use crate::daemon::tokens::{TokenConfig, TokenOrigin};
 use crate::event_log::{EventName, Fields, LoggedEvent, Severity};
 use crate::lifecycle::{Action, Slot, SourceChange};
@@ -96,9 +96,18 @@ impl World {
 
     /// etcd has this value for `name`, sealed for the key of `sealed_for`.
     fn new_value(&mut self, name: &str, sealed_for: &str, text: &str, revision: u64) {
+        self.new_value_with(name, (sealed_for, text, Refresh::Unknown), revision);
+    }
+
+    fn new_value_with(
+        &mut self,
+        name: &str,
+        (sealed_for, text, refresh): (&str, &str, Refresh),
+        revision: u64,
+    ) {
         let key = Key::Value(TokenKey::new("sarus", sealed_for));
         let path = path(&self.cluster.settings.prefix, &key);
-        let plain = Plain { value: value(text), refresh: None };
+        let plain = Plain { value: value(text), refresh };
         let with = self.cluster.keys.ids()[0];
         let sealed = self.cluster.keys.seal(with, &plain, &path).unwrap();
         let Self { cluster, tokens, tasks, .. } = self;
@@ -392,7 +401,7 @@ async fn nothing_is_spent_for_a_token_whose_value_in_etcd_cannot_be_opened() {
     let prefix = std::mem::replace(&mut world.cluster.settings.prefix, "/other/".to_owned());
     let path = path(&prefix, &Key::Value(key.clone()));
     let with = world.cluster.keys.ids()[0];
-    let plain = Plain { value: value("quotes-2"), refresh: None };
+    let plain = Plain { value: value("quotes-2"), refresh: Refresh::None };
     let sealed = world.cluster.keys.seal(with, &plain, &path).unwrap();
     let World { cluster, tokens, tasks, .. } = &mut world;
     cluster.on_new_value(key.clone(), 7, sealed, tokens, tasks);
@@ -425,7 +434,7 @@ async fn value_counts_as_known_once_etcd_has_it_and_is_tried_again_if_it_was_dro
     world.settle();
     world.join();
     let (key, current) = (TokenKey::new("sarus", "quotes"), value("quotes-1"));
-    let sealed = world.cluster.seal(&key, current.clone(), None).unwrap();
+    let sealed = world.cluster.seal(&key, current.clone(), Refresh::None).unwrap();
     let World { cluster, tokens, .. } = &mut world;
     assert!(!cluster.values.is_known(&key, &current));
     cluster.on_dropped(&key, tokens);
@@ -452,3 +461,6 @@ async fn check_of_an_operators_value_ends_when_another_value_comes_or_cannot_be_
         assert_eq!(world.tokens.scheduler.is_asked(id), asks, "{sealed_for}");
     }
 }
+
+#[path = "unended_tests.rs"]
+mod unended_tests;

@@ -7,6 +7,8 @@ use super::Cluster;
 use super::values::Waiting;
 use crate::clock;
 use crate::cluster::replica::{SpendId, TokenKey};
+use crate::cluster::seal::Refresh;
+use crate::daemon::tasks::{OwnRefresh, Tasks};
 use crate::daemon::tokens::{TokenEntry, Tokens};
 use crate::lifecycle::Action;
 use crate::scheduler::TokenId;
@@ -39,6 +41,33 @@ impl Cluster {
         self.values.unended.get(key).is_some_and(|base| revision <= *base)
     }
 
+    /// A spending that may not have ended was to put the first value of its token into etcd. Without a
+    /// value there, the own one is put there.
+    pub(super) fn publish_first_values(&mut self, tokens: &mut Tokens, tasks: &mut Tasks) {
+        if self.values.first.is_empty() || !self.replica.has_view() {
+            return;
+        }
+        for key in std::mem::take(&mut self.values.first) {
+            // A value in etcd has ended that.
+            let Some(id) = tokens.of_cluster_key(&key).filter(|_| self.is_overtaken(&key, 0))
+            else {
+                continue;
+            };
+            let is_read = !tokens.scheduler.is_missing(id) && !tokens.defers_replica_value(id);
+            let Some(value) = tokens.current_value(id).filter(|_| is_read) else {
+                self.values.first.push(key);
+                continue;
+            };
+            let name = tokens.registry.token(id).map(TokenEntry::name);
+            if let Some(companion) = name.and_then(|name| tokens.companions.of(name)) {
+                // As if etcd had it without the refresh token.
+                self.values.adopt(companion, (None, OwnRefresh::IsNewer), (key, value, 0), tasks);
+            } else {
+                self.publish_own(id, clock::now(), tokens);
+            }
+        }
+    }
+
     /// Decides between the own value and refresh token of a token and the older ones of etcd. Returns
     /// those of etcd if they are used.
     pub(super) fn unless_own_is_newer(
@@ -57,8 +86,8 @@ impl Cluster {
             let value = own.unwrap_or_else(|| of_etcd.value.clone());
             let name = tokens.registry.token(id).map(TokenEntry::name);
             let companion = name.and_then(|name| tokens.companions.of(name));
-            let refresh = companion.map(|companion| companion.current_now()).transpose();
-            let sealed = refresh.ok().and_then(|it| self.seal(key, value.clone(), it.flatten()));
+            let refresh = companion.map_or(Ok(Refresh::Unknown), |it| it.counting_now());
+            let sealed = refresh.ok().and_then(|it| self.seal(key, value.clone(), it));
             let Some(sealed) = sealed else {
                 // A task uses the refresh token.
                 self.values.wait(key.clone(), of_etcd);

@@ -15,7 +15,8 @@ use super::{Cluster, notices};
 use crate::clock;
 use crate::cluster::record::path;
 use crate::cluster::replica::{Key, TokenHash, TokenKey};
-use crate::cluster::seal::Plain;
+use crate::cluster::seal::{Plain, Refresh};
+use crate::daemon::companions::Companion;
 use crate::daemon::tasks::{
     AdoptedRefresh, AdoptedValue, Completion, OwnRefresh, RefreshState, Tasks,
 };
@@ -42,7 +43,7 @@ pub(crate) struct NewValue {
 /// A value of another replica.
 pub(super) struct Waiting {
     pub(super) value: TokenValue,
-    refresh: Option<TokenValue>,
+    refresh: Refresh,
     revision: u64,
     /// The refresh token is stored already, unless the own one is kept.
     is_refresh_stored: bool,
@@ -90,6 +91,8 @@ pub(super) struct Values {
     unpublished: HashSet<TokenId>,
     /// Spendings whose end may not be in etcd, and over which revision of the value they began.
     pub(super) unended: HashMap<TokenKey, u64>,
+    /// Those of an earlier run that began when etcd had no value.
+    pub(super) first: Vec<TokenKey>,
 }
 
 impl Values {
@@ -100,7 +103,21 @@ impl Values {
     ) -> Self {
         let unended =
             spendings.iter().filter_map(|(key, base)| Some((TokenKey::parse(key)?, *base)));
-        Self { recalled, unended: unended.collect(), ..Self::default() }
+        let unended: HashMap<_, _> = unended.collect();
+        let first = unended.iter().filter(|(_, base)| **base == 0).map(|(key, _)| key.clone());
+        Self { recalled, first: first.collect(), unended, ..Self::default() }
+    }
+
+    /// Stores the refresh token that belongs to a value of this revision, unless the own one stays.
+    pub(super) fn adopt(
+        &mut self,
+        companion: Arc<Companion>,
+        refresh: (Option<TokenValue>, OwnRefresh),
+        (key, value, revision): (TokenKey, TokenValue, u64),
+        tasks: &mut Tasks,
+    ) {
+        self.adopting.insert(key.clone(), revision);
+        tasks.adopt(companion, refresh, AdoptedValue { key, value, revision });
     }
 
     /// A value is tried again later.
@@ -185,7 +202,7 @@ impl Values {
         })
     }
 
-    fn is_in_etcd(&self, token: TokenHash, value: &TokenValue) -> bool {
+    pub(super) fn is_in_etcd(&self, token: TokenHash, value: &TokenValue) -> bool {
         self.known.get(&token).is_some_and(|(known, _)| *known == self.hash_of(value))
     }
 
@@ -350,12 +367,18 @@ impl Cluster {
             return self.values.wait(key, value);
         }
         let Some(name) = tokens.registry.token(id).map(TokenEntry::name) else { return };
-        if let Some(companion) = tokens.companions.of(name).filter(|_| !value.is_refresh_stored) {
-            let Waiting { value, refresh, revision, .. } = value;
-            self.values.adopting.insert(key.clone(), revision);
+        let refresh = match &value.refresh {
+            Refresh::Token(refresh) => Some(Some(refresh.clone())),
+            Refresh::None => Some(None),
+            // The own one stays.
+            Refresh::Unknown => None,
+        };
+        let companion = tokens.companions.of(name).filter(|_| !value.is_refresh_stored);
+        if let Some((companion, refresh)) = companion.zip(refresh) {
+            let Waiting { value, revision, .. } = value;
             let keeps_own = if is_overtaken { OwnRefresh::IsNewer } else { OwnRefresh::IsOlder };
-            let adopted = AdoptedValue { key, value, revision };
-            return tasks.adopt(companion, (refresh, keeps_own), adopted);
+            let of_etcd = (key, value, revision);
+            return self.values.adopt(companion, (refresh, keeps_own), of_etcd, tasks);
         }
         let used = if is_overtaken {
             self.unless_own_is_newer(id, &key, value, tokens)
@@ -383,8 +406,10 @@ impl Cluster {
         let Some(id) = tokens.of_cluster_key(&key) else { return };
         let is_own_refresh_kept = matches!(outcome, AdoptedRefresh::OwnKept);
         let (refresh, is_refresh_stored) = match outcome {
-            AdoptedRefresh::Unread(refresh) => (refresh, false),
-            AdoptedRefresh::Stored | AdoptedRefresh::OwnKept => (None, true),
+            AdoptedRefresh::Unread(refresh) => {
+                (refresh.map_or(Refresh::None, Refresh::Token), false)
+            }
+            AdoptedRefresh::Stored | AdoptedRefresh::OwnKept => (Refresh::Unknown, true),
         };
         let value = Waiting { value, refresh, revision, is_refresh_stored, is_own_refresh_kept };
         if is_refresh_stored {
@@ -437,7 +462,7 @@ impl Cluster {
     }
 
     /// The sealed value that the end of a spending puts into etcd; `None` if it has obtained none, or
-    /// one that is refused here.
+    /// one that is refused here. A new refresh token is stored whatever became of the value.
     pub(super) fn value_to_store(
         &mut self,
         key: &TokenKey,
@@ -447,16 +472,23 @@ impl Cluster {
         tokens: &mut Tokens,
     ) -> Option<Arc<[u8]>> {
         let RefreshState { current, is_new } = refresh;
-        let value = match (obtained, id) {
-            (Some(NewValue { value, was_expected }), Some(id)) => {
-                tokens.accepts_obtained(id, &value, was_expected).then_some(value)?
+        let obtained = obtained.filter(|NewValue { value, was_expected }| {
+            id.is_none_or(|id| tokens.accepts_obtained(id, value, *was_expected))
+        });
+        let value = match obtained {
+            Some(NewValue { value, .. }) => value,
+            None if is_new => {
+                id.and_then(|id| tokens.current_value(id)).or_else(|| self.last_known(key))?
             }
-            (Some(NewValue { value, .. }), None) => value,
-            // Only the refresh token has changed.
-            (None, Some(id)) if is_new && current.is_some() => tokens.current_value(id)?,
-            (None, _) => return None,
+            None => return None,
         };
         self.seal(key, value, current)
+    }
+
+    /// The value in etcd of a token that is not configured here any more, if it has come since.
+    fn last_known(&self, key: &TokenKey) -> Option<TokenValue> {
+        let (_, sealed) = self.values.of_others.get(key)?;
+        self.keys.open_value(sealed, &self.path_of(key)).ok().map(|plain| plain.value)
     }
 
     /// Seals a value for the other replicas.
@@ -464,7 +496,7 @@ impl Cluster {
         &self,
         key: &TokenKey,
         value: TokenValue,
-        refresh: Option<TokenValue>,
+        refresh: Refresh,
     ) -> Option<Arc<[u8]>> {
         let with = self.replica.seal_key()?;
         // The replica is suspended if it does not have this key.
@@ -554,10 +586,9 @@ impl Cluster {
         }
         let companion = tokens.companions.of(name);
         // While a task uses it, it is tried again after the next check.
-        let Ok(refresh) = companion.map(|companion| companion.current_now()).transpose() else {
+        let Ok(refresh) = companion.map_or(Ok(Refresh::Unknown), |it| it.counting_now()) else {
             return;
         };
-        let refresh = refresh.flatten();
         let Some(sealed) = self.seal(&key, value, refresh) else { return };
         self.values.unpublished.remove(&id);
         // The operator's value wins over one that waited for it to be verified.
@@ -598,7 +629,7 @@ mod tests {
         let key = |number| TokenKey::new("s", &format!("{number:03}"));
         let value = || Waiting {
             value: TokenValue::parse("value").unwrap(),
-            refresh: None,
+            refresh: Refresh::None,
             revision: 1,
             is_refresh_stored: false,
             is_own_refresh_kept: false,

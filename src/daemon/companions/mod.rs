@@ -19,6 +19,7 @@ use self::claims::Claims;
 pub(crate) use self::state::{CompanionState, Refusal};
 use super::state::wall_ms;
 use crate::clock;
+use crate::cluster::seal::Refresh;
 use crate::outcome::CallError;
 use crate::secret::TokenValue;
 use crate::settings::Source;
@@ -241,13 +242,13 @@ impl Companion {
         lock(&self.usage).source.clone()
     }
 
-    /// The refresh token that counts, if there is one.
+    /// The refresh token that counts, for the other replicas of a cluster.
     ///
     /// # Errors
     ///
     /// While a task uses it.
-    pub(crate) fn current_now(&self) -> Result<Option<TokenValue>, TryLockError> {
-        Ok(self.state.try_lock()?.current().cloned())
+    pub(crate) fn counting_now(&self) -> Result<Refresh, TryLockError> {
+        Ok(self.state.try_lock()?.counting())
     }
 
     /// The writer of the state database; `None` without one.

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use crate::cluster::seal::Refresh;
 use crate::secret::TokenValue;
 use crate::store::StoredCompanion;
 
@@ -72,6 +73,16 @@ impl CompanionState {
                 let (_, value) = self.successor.as_ref()?.value.as_ref()?;
                 Some(value)
             }
+        }
+    }
+
+    /// The refresh token that counts, for the other replicas of a cluster.
+    pub(crate) fn counting(&self) -> Refresh {
+        match self.current() {
+            Some(refresh) => Refresh::Token(refresh.clone()),
+            None if self.in_source.is_some() || self.successor.is_some() => Refresh::None,
+            // The source was not read, or holds nothing usable at the moment.
+            None => Refresh::Unknown,
         }
     }
 

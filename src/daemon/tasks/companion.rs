@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::blocking::{REFRESH_TOKENS, blocking_among};
 use super::write_back::{FileLock, run_locked, write};
 use super::{AdoptedRefresh, AdoptedValue, Completion, KeyedLocks, OwnRefresh, RefreshState};
+use crate::cluster::seal::Refresh;
 use crate::daemon::companions::{
     Companion, CompanionEvent, CompanionReport, CompanionSource, HeldCompanion, Refusal,
 };
@@ -296,13 +297,18 @@ pub(super) async fn granted<F: Future<Output = Completion>>(
         return completion;
     }
     let current = counting(access.as_ref()).await;
-    let is_new = current != before;
+    let is_new = current != before && current != Refresh::Unknown;
     Completion::Spent(Box::new(completion), RefreshState { current, is_new })
 }
 
 /// The refresh token that counts.
-async fn counting(access: Option<&CompanionAccess>) -> Option<TokenValue> {
-    access?.hold().await.current().ok().flatten()
+async fn counting(access: Option<&CompanionAccess>) -> Refresh {
+    let Some(access) = access else { return Refresh::Unknown };
+    let mut held = access.hold().await;
+    match held.current() {
+        Ok(_) => held.state().counting(),
+        Err(_) => Refresh::Unknown,
+    }
 }
 
 /// Stores the refresh token that came with the value of another replica. The one before was spent
@@ -453,5 +459,38 @@ mod tests {
         let moment = Duration::from_millis(1);
         assert!(timeout(moment, storing).await.is_ok(), "it does not wait any more");
         assert_eq!(fs::read_to_string(path).unwrap().trim(), "r-2");
+    }
+
+    /// Access to the refresh token of a token in an inventory.
+    fn access_to_line(text: &str) -> (Companions, CompanionAccess) {
+        let mut companions = Companions::default();
+        companions.set_source("a", CompanionSource::Line(value(text)));
+        let companion = companions.of("a").unwrap();
+        (companions, CompanionAccess::new(companion, &mut KeyedLocks::default()))
+    }
+
+    #[tokio::test]
+    async fn refresh_token_that_etcd_has_not_got_yet_is_not_replaced_by_an_older_one() {
+        for (own, counts) in [(OwnRefresh::IsNewer, "r-2"), (OwnRefresh::IsOlder, "r-1")] {
+            let (_companions, access) = access_to_line("r-2");
+            let key = crate::cluster::replica::TokenKey::new("sarus", "a");
+            let adopted = AdoptedValue { key, value: value("a-1"), revision: 7 };
+            let ended = adopt(access.clone(), (Some(value("r-1")), own), adopted).await;
+            let Completion::Companion(_, Some(done)) = ended else { panic!("no result") };
+            let Completion::Adopted(_, became) = *done else { panic!("not adopted") };
+            assert_eq!(became == AdoptedRefresh::OwnKept, own == OwnRefresh::IsNewer);
+            assert_eq!(counting(Some(&access)).await, Refresh::Token(value(counts)));
+        }
+    }
+
+    #[tokio::test]
+    async fn refresh_token_that_was_not_read_is_unknown_and_one_that_was_spent_is_none() {
+        let (_companions, access) = access_to_line("r-1");
+        assert_eq!(counting(None).await, Refresh::Unknown);
+        assert_eq!(counting(Some(&access)).await, Refresh::Unknown);
+        drop(access.read(&mut access.hold().await).await);
+        assert_eq!(counting(Some(&access)).await, Refresh::Token(value("r-1")));
+        access.hold().await.replace(Some(&value("r-1")), None);
+        assert_eq!(counting(Some(&access)).await, Refresh::None);
     }
 }

@@ -34,6 +34,7 @@ use super::tokens::{
 use super::tokens::{Tokens, WriteOutcome};
 use crate::clock;
 use crate::cluster::replica::TokenKey;
+use crate::cluster::seal::Refresh;
 use crate::lifecycle::{Action, CheckResult, Method, Validity};
 use crate::outcome::CallError;
 use crate::profile::Profile;
@@ -92,7 +93,7 @@ impl Grant {
 #[derive(Debug)]
 pub(crate) struct RefreshState {
     /// The one that counts.
-    pub(crate) current: Option<TokenValue>,
+    pub(crate) current: Refresh,
     /// It is another one than before the spending.
     pub(crate) is_new: bool,
 }
