@@ -309,11 +309,8 @@ impl Cluster {
             Output::Counted(key, count) => self.on_counted(&key, count, tokens),
             Output::Paused(key, is_paused) => self.on_paused(key, is_paused, now, tokens),
             Output::Released(token) => self.release(token, now, tokens),
-            Output::Answered(id, result) => {
-                if !self.on_rekey_answer(id, &result) {
-                    self.answers.end(id, result, now, tokens);
-                }
-            }
+            Output::Answered(id, result) if self.on_rekey_answer(id, &result) => {}
+            Output::Answered(id, result) => self.answers.end(id, result, now, tokens),
             // A value that is published is known already. Nothing else is queued.
             _ => {}
         }
