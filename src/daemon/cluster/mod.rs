@@ -321,11 +321,8 @@ impl Cluster {
             Output::Counted(key, count) => self.on_counted(&key, count, tokens),
             Output::Paused(key, is_paused) => self.on_paused(key, is_paused, now, tokens),
             Output::Released(token) => self.release(token, now, tokens),
-            Output::Answered(id, result) => {
-                if !self.on_rekey_answer(id, &result) {
-                    self.answers.end(id, result, now, tokens);
-                }
-            }
+            Output::Answered(id, result) if self.on_rekey_answer(id, &result) => {}
+            Output::Answered(id, result) => self.answers.end(id, result, now, tokens),
             Output::Published { token, revision, value } => {
                 self.unmark(&token, tokens);
                 self.on_published(&token, revision, &value, tokens);

@@ -215,3 +215,16 @@ fn terms_that_nobody_is_kept_on_any_more_make_room_for_others() {
         assert!(Arc::ptr_eq(world.kept(id).config(), &terms));
     }
 }
+
+#[test]
+fn index_of_tokens_with_two_values_each_is_not_built_again_at_once() {
+    let mut world = World::new();
+    let id = world.add("a", &world.terms(line()));
+    let mut new = ValueOwners::with_capacity(10_000);
+    (0..20_000).for_each(|value: u64| new.add(value << 32, id));
+    let mut owners = ValueOwners::default();
+    owners.rebuild(new);
+    assert!(!owners.is_outdated(10_000));
+    (0..7_000).for_each(|value: u64| owners.add(value << 32, id));
+    assert!(owners.is_outdated(10_000));
+}

@@ -22,6 +22,8 @@ pub(super) const COMPARED: usize = 64;
 pub(super) struct ValueOwners {
     /// A part of each value's hash, and a token that has or had the value. `None`: not built.
     index: Option<HashTable<(u32, TokenId)>>,
+    /// Its entries when it was built: with a candidate, a token has two.
+    built_with: usize,
     /// Tokens that had the value of another token from the beginning: they share it on purpose.
     sharing: HashSet<TokenId>,
 }
@@ -29,7 +31,8 @@ pub(super) struct ValueOwners {
 impl ValueOwners {
     /// An index without entries, with room for this number.
     pub(super) fn with_capacity(tokens: usize) -> Self {
-        Self { index: Some(HashTable::with_capacity(tokens)), sharing: HashSet::new() }
+        let index = Some(HashTable::with_capacity(tokens));
+        Self { index, ..Self::default() }
     }
 
     pub(super) const fn is_built(&self) -> bool {
@@ -39,7 +42,8 @@ impl ValueOwners {
     /// Whether the index is to be built again, as it has too many outdated entries for this number
     /// of tokens, or is not built.
     pub(super) fn is_outdated(&self, tokens: usize) -> bool {
-        self.index.as_ref().is_none_or(|index| index.len() > tokens + tokens / 2 + OUTDATED)
+        let kept = self.built_with.max(tokens) + tokens / 2 + OUTDATED;
+        self.index.as_ref().is_none_or(|index| index.len() > kept)
     }
 
     /// Replaces the index. Tokens that share a value when it is built first share it on purpose.
@@ -47,6 +51,7 @@ impl ValueOwners {
         if !self.is_built() {
             self.sharing.extend(new.sharing);
         }
+        self.built_with = new.index.as_ref().map_or(0, HashTable::len);
         self.index = new.index;
     }
 
