@@ -409,7 +409,7 @@ impl Cluster {
     ) {
         let mut wins = false;
         match notice {
-            Notice::Replaced(by) if !self.is_stored_by_spending(id, *by, tokens) => {
+            Notice::Replaced(by) if !Self::is_stored_by_spending(id, *by, tokens) => {
                 self.values.unpublished.insert(id);
                 wins = true;
             }
@@ -434,7 +434,7 @@ impl Cluster {
 
     /// Whether the replica stores a new value itself: it is another replica's, or comes from a
     /// spending. If its claim was stolen meanwhile, a newer value may be in etcd.
-    fn is_stored_by_spending(&self, id: TokenId, by: ReplacedBy, tokens: &Tokens) -> bool {
+    fn is_stored_by_spending(id: TokenId, by: ReplacedBy, tokens: &Tokens) -> bool {
         match by {
             ReplacedBy::Replica | ReplacedBy::Reauth => true,
             ReplacedBy::Renewal => {
