@@ -2,7 +2,7 @@
 
 use super::Tokens;
 use crate::clock;
-use crate::lifecycle::{Notice, ReplacedBy, Slot, SourceChange, State, Validity};
+use crate::lifecycle::{Notice, ReplacedBy, Slot, SourceChange, State, Token, Validity};
 use crate::scheduler::TokenId;
 use crate::secret::TokenValue;
 use crate::time::Moment;
@@ -50,7 +50,7 @@ impl Tokens {
 
     /// The candidate of a token that was not verified yet.
     pub(crate) fn open_candidate(&self, id: TokenId) -> Option<TokenValue> {
-        self.scheduler.token(id).filter(|token| token.has_candidate())?;
+        self.scheduler.token(id).filter(Token::has_candidate)?;
         self.candidate_value(id)
     }
 
