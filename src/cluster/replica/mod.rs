@@ -99,15 +99,15 @@ impl Replica {
 
     /// A token that this replica can ask about: it is configured and has a value. Once for each
     /// token, until it is [unlisted](Replica::unlist).
-    pub fn list(&mut self, token: TokenHash, _now: Moment) {
-        if self.view.list(token) {
+    pub fn list(&mut self, token: TokenHash, now: Moment) {
+        if self.view.list(token, now) {
             self.outputs.push(Output::SlotsChanged);
         }
     }
 
     /// A listed token was removed, or has no value any more.
-    pub fn unlist(&mut self, token: TokenHash, _now: Moment) {
-        if self.view.unlist(token) {
+    pub fn unlist(&mut self, token: TokenHash, now: Moment) {
+        if self.view.unlist(token, now) {
             self.outputs.push(Output::SlotsChanged);
         }
     }
@@ -418,7 +418,7 @@ impl Replica {
     /// Whether a value is being put into etcd that does not come from a spending.
     #[cfg(test)]
     pub(crate) fn is_publishing(&self, token: TokenHash) -> bool {
-        self.publications.is_under_way(token)
+        self.publications.has(token)
     }
 
     /// An operator pauses a token for all replicas, or resumes it. Ends in [`Output::Answered`].

@@ -128,6 +128,12 @@ impl Publications {
         self.waiting.get(&hash).is_some_and(|publication| publication.sent)
     }
 
+    /// Whether a value of this token is on its way, or waits for that.
+    #[cfg(test)]
+    pub(super) fn has(&self, hash: TokenHash) -> bool {
+        self.waiting.contains_key(&hash)
+    }
+
     /// Whether no value is on its way.
     pub(super) fn is_idle(&self) -> bool {
         self.under_way == 0

@@ -52,28 +52,27 @@ impl View {
     }
 
     /// Adds a token. Returns whether other slots are asked now.
-    pub(super) fn list(&mut self, token: TokenHash) -> bool {
+    pub(super) fn list(&mut self, token: TokenHash, now: Moment) -> bool {
         self.counts[token.slot()] += 1;
-        self.toggle(token)
+        self.toggle(token, now)
     }
 
     /// Removes a token that was added. Returns whether other slots are asked now.
-    pub(super) fn unlist(&mut self, token: TokenHash) -> bool {
+    pub(super) fn unlist(&mut self, token: TokenHash, now: Moment) -> bool {
         let count = &mut self.counts[token.slot()];
         *count = count.saturating_sub(1);
-        self.toggle(token)
+        self.toggle(token, now)
     }
 
     /// Adds a token to the digests, or removes it: the two are the same. Returns whether other slots
     /// are asked now.
-    fn toggle(&mut self, token: TokenHash) -> bool {
+    fn toggle(&mut self, token: TokenHash, now: Moment) -> bool {
         let slot = token.slot();
         self.digests[slot] ^= token.digest();
         if self.members.is_empty() {
             return false;
         }
-        let asked = self.computed(slot);
-        std::mem::replace(&mut self.slots[slot].asked, asked) != asked
+        self.update(slot, now)
     }
 
     /// The digests of this replica.
@@ -119,13 +118,24 @@ impl View {
         let mut changed = false;
         self.leave_at = None;
         for index in 0..SLOTS {
-            let slot = &mut self.slots[index];
-            slot.keep_until = slot.keep_until.filter(|until| *until > now);
-            self.leave_at = [self.leave_at, slot.keep_until].into_iter().flatten().min();
-            let asked = self.computed(index);
-            changed |= std::mem::replace(&mut self.slots[index].asked, asked) != asked;
+            changed |= self.update(index, now);
         }
         changed
+    }
+
+    /// Computes whether a slot is asked. One that this replica does not have to ask any more, because
+    /// another one has it or lists the same tokens now, is left after one `failover`. Returns whether
+    /// that has changed.
+    fn update(&mut self, index: usize, now: Moment) -> bool {
+        let is_over = self.slots[index].keep_until.take_if(|until| *until <= now).is_some();
+        let mut asked = self.computed(index);
+        let slot = &mut self.slots[index];
+        if slot.asked && !asked && !is_over {
+            slot.keep_until = Some(now + self.failover);
+            asked = true;
+        }
+        self.leave_at = [self.leave_at, slot.keep_until].into_iter().flatten().min();
+        std::mem::replace(&mut slot.asked, asked) != asked
     }
 
     /// Whether this replica asks about the token.

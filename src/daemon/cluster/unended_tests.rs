@@ -29,9 +29,12 @@ impl World {
         let now = clock::now();
         let meta = Meta { format: 1, key: world.cluster.keys.ids()[0] };
         let meta = Entry { key: Key::Meta, record: Some(Record::Meta(meta)), revision: 1 };
-        let at = StoreRevision { cluster: 1, revision: 1 };
+        let at = StoreRevision { cluster: 1, revision: base.max(1) };
+        let record = Some(Record::Value(b"sealed"[..].into()));
+        let value = Entry { key: Key::Value(key()), record, revision: base };
+        let entries = if base > 0 { vec![meta, value] } else { vec![meta] };
         world.turn(now);
-        world.cluster.on_link_event(LinkEvent::Read(Ok((at, vec![meta]))), now);
+        world.cluster.on_link_event(LinkEvent::Read(Ok((at, entries))), now);
         world.cluster.replica.outputs.clear();
         (world, id)
     }

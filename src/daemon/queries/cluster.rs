@@ -324,6 +324,8 @@ mod tests {
         for number in 0..100 {
             world.replica.unlist(TokenKey::new("sarus", &format!("token-{number}")).hash(), NOW);
         }
+        assert_eq!(world.replicas_of_tokens(), ["keeper-a"], "they are left late");
+        world.replica.wake(NOW + Duration::from_secs(10));
         assert_eq!(world.replicas_of_tokens(), ["keeper-a", "keeper-b"], "both list the same");
     }
 

@@ -111,8 +111,12 @@ fn where_digests_differ_each_replica_asks_about_all_that_it_lists() {
     peers[1].replica.list(new, now);
     peers[1].pass(seconds(2), &mut etcd);
     peers[0].settle(&mut etcd);
-    assert!(!peers[0].replica.asks(new), "b lists it now");
-    assert!(peers[1].replica.asks(new));
+    assert!(peers[1].replica.asks(new), "b lists it now");
+    assert!(peers[0].replica.asks(new), "left late");
+    for _ in 0..12 {
+        peers.iter_mut().for_each(|peer| peer.pass(FAILOVER / 10, &mut etcd));
+    }
+    assert!(!peers[0].replica.asks(new) && peers[1].replica.asks(new));
 }
 
 #[test]
