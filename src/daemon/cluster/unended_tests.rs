@@ -54,7 +54,7 @@ impl World {
     }
 
     fn retry(&mut self) {
-        let later = clock::now() + Duration::from_secs(1);
+        let later = self.cluster.values.due().unwrap_or_default().max(clock::now());
         self.cluster.retry_values(later, &mut self.tokens, &mut self.tasks);
     }
 
