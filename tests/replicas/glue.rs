@@ -104,16 +104,26 @@ impl World {
                     self.offer(host, token);
                 }
             }
-            Output::Published { token, revision, .. } => {
-                let token = token_of(&token);
+            Output::Published { token, revision, value } => {
+                let (token, value) = (token_of(&token), Value::open(&value));
                 let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
-                if let Some((value, _)) = daemon.publishing[token].take() {
+                if let Some(value) = value {
+                    if daemon.publishing[token].is_some_and(|(own, _)| own == value) {
+                        daemon.publishing[token] = None;
+                    }
                     daemon.note_origin(token, value.session);
                     let newest = daemon.cluster[token].map_or(0, |newest| newest.revision);
                     if revision > newest {
                         daemon.cluster[token] = Some(Newest { value, revision, is_dead: false });
                     }
                     self.offer(host, token);
+                    // One that was verified meanwhile may have been dropped for this one.
+                    self.publish_if_new(host, token);
+                }
+            }
+            Output::Dropped(token) => {
+                if let Some(daemon) = &mut self.hosts[host].daemon {
+                    daemon.publishing[token_of(&token)] = None;
                 }
             }
             Output::Counted(token, count) => {
@@ -149,7 +159,7 @@ impl World {
                 self.etcd_changed()?;
             }
             // What is newer was offered.
-            Output::Dropped(_) | Output::Paused(..) | Output::Answered(..) => {}
+            Output::Paused(..) | Output::Answered(..) => {}
         }
         Ok(())
     }

@@ -326,6 +326,7 @@ impl Cluster {
             Output::Published { token, revision, value } => {
                 self.unmark(&token, tokens);
                 self.on_published(&token, revision, &value, tokens);
+                self.publish_after(&token, now, tokens);
             }
             Output::Dropped(token) => self.on_dropped(&token, tokens),
             // Nothing else is queued.

@@ -284,6 +284,15 @@ impl Cluster {
         }
     }
 
+    /// A value that was verified meanwhile may have been dropped for the one that etcd has now.
+    pub(super) fn publish_after(&mut self, key: &TokenKey, now: Moment, tokens: &mut Tokens) {
+        if let Some(id) = tokens.of_cluster_key(key)
+            && self.values.unpublished.contains(&id)
+        {
+            self.publish(id, now, tokens);
+        }
+    }
+
     /// etcd does not get a value of this replica. If the token still has it after the next check, and
     /// the newer one was found dead, it is published again.
     pub(super) fn on_dropped(&mut self, key: &TokenKey, tokens: &Tokens) {
