@@ -81,6 +81,10 @@ impl World {
             let what = format!("host {host} spends for token {token} without a claim");
             return Err(self.violation(Invariant::SpentForTheNewest, what));
         };
+        // A reload has removed the token since the claim was taken: what the replica held is gone.
+        if there.daemon.as_ref().is_none_or(|daemon| daemon.ids[token].is_none()) {
+            return Ok(());
+        }
         let is_given = |current: SessionId| self.watch.logins.is_given(current);
         let is_own = !is_login && current > *newest || current.is_some_and(is_given);
         if let Some(newest) = *newest
