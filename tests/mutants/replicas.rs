@@ -33,8 +33,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "replicas: a lost slot is left at once",
         file: "src/cluster/replica/view.rs",
-        text: "slot.keep_until = Some(now + self.failover);",
-        becomes: "slot.keep_until = None;",
+        text: "if slot.asked && !asked && !is_over {",
+        becomes: "if slot.asked && !asked && !is_over && self.me.is_empty() {",
         caught_by: &[ASKED],
     },
     Mutant {
@@ -54,15 +54,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "replicas: a claim is stolen by the clock of its replica",
         file: "src/cluster/replica/claims.rs",
-        text: "return *seen + claim.limit + STEAL_MARGIN",
-        becomes: "return claim.taken.1 + claim.limit + STEAL_MARGIN",
+        text: "*seen + claim.limit + STEAL_MARGIN",
+        becomes: "claim.taken.1 + claim.limit + STEAL_MARGIN",
         caught_by: &[ONE_SPENDING, NEWEST],
     },
     Mutant {
         name: "replicas: a claim is stolen before its limit",
         file: "src/cluster/replica/claims.rs",
-        text: "return *seen + claim.limit + STEAL_MARGIN",
-        becomes: "return *seen + claim.limit / 2; #[expect(unreachable_code)] return *seen + STEAL_MARGIN",
+        text: "*seen + claim.limit + STEAL_MARGIN",
+        becomes: "*seen + claim.limit / 4 + Duration::from_millis(1)",
         caught_by: &[ONE_SPENDING, NEWEST],
     },
     Mutant {
@@ -75,8 +75,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "replicas: a restarted replica releases its claim at once",
         file: "src/cluster/replica/claims.rs",
-        text: "    since + claim.limit\n",
-        becomes: "    since\n",
+        text: "taken.min(*seen) + claim.limit",
+        becomes: "taken.min(*seen)",
         caught_by: &[ONE_SPENDING, NEWEST],
     },
 ];

@@ -97,7 +97,7 @@ impl View {
         }
         self.members.entry(self.me.clone()).or_default();
         if !self.members.keys().eq(before.keys()) {
-            self.assign(now);
+            self.assign();
         }
         self.leave_at = Some(now);
         self.refresh(now) || first
@@ -182,14 +182,11 @@ impl View {
     }
 
     /// Gives each slot to the replica with the highest hash of slot and name.
-    fn assign(&mut self, now: Moment) {
+    fn assign(&mut self) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let owner = self.members.keys().max_by_key(|name| weight(index, name)).cloned();
-            let mine = |owner: &Option<Arc<str>>| owner.as_ref() == Some(&self.me);
-            if mine(&owner) {
+            if owner.as_ref() == Some(&self.me) {
                 slot.keep_until = None;
-            } else if mine(&slot.owner) {
-                slot.keep_until = Some(now + self.failover);
             }
             slot.owner = owner;
         }
