@@ -219,7 +219,8 @@ impl World {
         let state = daemon.scheduler.token(id);
         let has_candidate = state.is_some_and(|token| token.has_candidate());
         let origin = daemon.slot(token, spare).map(|(_, origin)| origin).filter(|_| has_candidate);
-        let is_own = origin == Some(Origin::Here) && !self.plan.policy.rotates;
+        let is_own =
+            matches!(origin, Some(Origin::Here | Origin::Spent)) && !self.plan.policy.rotates;
         let is_busy = state.is_some_and(|token| token.is_reauthenticating());
         let is_replaced = daemon.publishing[token].is_some_and(|(_, is_late)| !is_late);
         daemon.offer_again[token] = is_own || is_busy || is_replaced;

@@ -66,8 +66,10 @@ pub(crate) enum Origin {
     Start,
     /// From the cluster, or given to it.
     Cluster,
-    /// From this host: an operator, or a spending whose result could not be stored.
+    /// From an operator of this host.
     Here,
+    /// From a spending of this host: its replica puts it into etcd by itself.
+    Spent,
 }
 
 /// The newest value of a token in etcd.

@@ -195,7 +195,7 @@ impl World {
                 if daemon.scheduler.expects(ticket)
                     && let Some(spare) = daemon.spare(token)
                 {
-                    daemon.slots[token][spare as usize] = Some((value, Origin::Here));
+                    daemon.slots[token][spare as usize] = Some((value, Origin::Spent));
                 }
                 if value.refresh.is_some() {
                     self.hosts[host].disk.companions[token] = Some(value);
@@ -277,7 +277,7 @@ impl World {
         let answer = CheckResult { sent, received, outcome, replaced, cannot_renew: is_refused };
         if let Some(value) = value {
             if replaced && daemon.scheduler.expects(ticket) {
-                daemon.slots[token][slot as usize] = Some((value, Origin::Here));
+                daemon.slots[token][slot as usize] = Some((value, Origin::Spent));
             }
             daemon.publishing[token] = Some((value, daemon.offer_again[token]));
             // Durable before anything else, unless another one has come meanwhile.
