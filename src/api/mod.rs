@@ -2,7 +2,7 @@
 //!
 //! Owns everything specific to an API: URLs, envelope, statuses. It returns outcomes and errors,
 //! and never a URL with a query or a secret. Types of the HTTP library leave it only in
-//! [`http_clients`], for other adapters.
+//! `http_clients`, for other adapters.
 //!
 //! Sending (`request`) and interpreting (`interpret`) are separate; the latter is pure.
 //!

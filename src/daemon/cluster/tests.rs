@@ -133,11 +133,11 @@ impl World {
         self.tokens.scheduler.set_asked(id, true, now);
         self.tokens.scheduler.wake(now);
         let outputs = self.tokens.scheduler.outputs.drain(..);
-        let ticket = outputs.filter_map(|output| match output {
+        let mut ticket = outputs.filter_map(|output| match output {
             SchedulerOutput::Action(ticket, _) => Some(ticket),
             _ => None,
         });
-        ticket.last().unwrap()
+        ticket.next_back().unwrap()
     }
 
     fn current(&self, id: TokenId) -> Option<TokenValue> {

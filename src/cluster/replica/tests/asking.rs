@@ -114,7 +114,9 @@ fn where_digests_differ_each_replica_asks_about_all_that_it_lists() {
     assert!(peers[1].replica.asks(new), "b lists it now");
     assert!(peers[0].replica.asks(new), "left late");
     for _ in 0..12 {
-        peers.iter_mut().for_each(|peer| peer.pass(FAILOVER / 10, &mut etcd));
+        for peer in &mut peers {
+            peer.pass(FAILOVER / 10, &mut etcd);
+        }
     }
     assert!(!peers[0].replica.asks(new) && peers[1].replica.asks(new));
 }
