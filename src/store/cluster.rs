@@ -2,10 +2,11 @@
 //! revision means that etcd was restored from a backup; and which value of each token it knew from
 //! there, as another one in the token's source means that an operator has changed the source.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use rusqlite::{Connection, Error, OptionalExtension as _, params};
 
+use super::cluster_batch::{ClusterBatch, ClusterSeen};
 use super::commit::WriteBatch;
 use super::database::{Database, fault};
 use super::open::Store;
@@ -13,40 +14,6 @@ use super::writer::Writer;
 use super::writer_thread::BATCH_DELAY;
 use crate::secret::TokenValue;
 use crate::token_source::PersistError;
-
-/// A state of etcd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClusterSeen {
-    /// Id of the etcd cluster.
-    pub cluster: u64,
-    /// Its revision.
-    pub revision: u64,
-}
-
-/// What one transaction writes of it.
-#[derive(Debug, Default)]
-pub(super) struct ClusterBatch {
-    seen: Option<ClusterSeen>,
-    /// Hashes of tokens, and MACs of their values.
-    values: BTreeMap<u64, i64>,
-    /// Keys of tokens, and over which revision a spending begins; `None`: it has ended.
-    spendings: BTreeMap<String, Option<u64>>,
-}
-
-impl ClusterBatch {
-    pub(super) fn is_empty(&self) -> bool {
-        self.seen.is_none() && self.values.is_empty() && self.spendings.is_empty()
-    }
-
-    /// Adds `older` changes where there is no newer one.
-    pub(super) fn put_under(&mut self, mut older: Self) {
-        self.seen = self.seen.or(older.seen);
-        older.values.append(&mut self.values);
-        self.values = older.values;
-        older.spendings.append(&mut self.spendings);
-        self.spendings = older.spendings;
-    }
-}
 
 /// Created with the first row, so that a daemon without a cluster has none. Older versions ignore
 /// the tables. `SQLite` has no unsigned integers: the bits are stored.

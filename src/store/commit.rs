@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Error, params};
 
-use super::cluster::ClusterBatch;
+use super::cluster_batch::ClusterBatch;
 use super::database::{Database, LifeLog};
 use super::model::{ClockReading, CompanionRow, Counter, CounterKey, StoredValue, WriteContext};
 use super::rows::{KIND_REAUTH, KIND_TOKEN, header_mac, renewal_method_mac, value_mac};

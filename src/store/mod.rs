@@ -9,13 +9,14 @@
 //! From top to bottom; a file uses only files below it:
 //!
 //! ```text
+//! cluster                what a replica knew of its cluster
 //! writer                 queues writes, answers with receipts
 //! writer_thread          commits what is queued
 //! maintenance  reader    deletes expired rows; reads at startup
 //! recovery  open         a damaged database; lock and directory
 //! commit                 one transaction
+//! cluster_batch          what it writes of the cluster
 //! companion              refresh tokens
-//! cluster                what a replica knew of its cluster
 //! rows                   conversion between rows and model
 //! database  compaction
 //! encoding  model  mac
@@ -23,6 +24,7 @@
 
 mod aside;
 mod cluster;
+mod cluster_batch;
 mod commit;
 mod compaction;
 mod companion;
@@ -43,7 +45,7 @@ mod writer_thread;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::ClusterSeen;
+pub use cluster_batch::ClusterSeen;
 pub use companion::CompanionWriter;
 pub use encoding::{LifeBatch, StoredLife};
 pub use model::{Counter, CounterKey, StoredCompanion, StoredValue};

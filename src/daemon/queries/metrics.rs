@@ -13,7 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::cluster::ClusterView;
+use super::cluster_view::ClusterView;
 use super::views::View;
 use crate::clock;
 use crate::control::Reply;

@@ -3,6 +3,7 @@
 //! Owns the queries that are waiting. Reads the daemon through a [`View`], and changes nothing.
 
 mod cluster;
+mod cluster_view;
 mod dashboard;
 mod digest;
 mod events;
@@ -12,7 +13,8 @@ mod scan;
 mod top_k;
 mod views;
 
-pub(crate) use self::cluster::{ClusterView, cluster_detail};
+pub(crate) use self::cluster::cluster_detail;
+pub(crate) use self::cluster_view::ClusterView;
 pub(crate) use self::dashboard::DashboardQuery;
 pub(crate) use self::digest::{Disclosure, token_summary};
 pub(crate) use self::events::scan_events;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::cluster::ClusterView;
+use super::cluster_view::ClusterView;
 use crate::clock;
 use crate::control::{
     ConfigRejection, Counts, EventView, LifeBasis, ReauthView, ServerView, TokenDetail, TokenView,
