@@ -477,32 +477,3 @@ async fn link_reads_watches_and_commits_in_order() {
 async fn event(link: &mut Link<Etcd>) -> Option<LinkEvent> {
     timeout(PATIENCE, link.next_event()).await.ok()
 }
-
-/// Prints how many transactions a second etcd executes.
-#[tokio::test]
-#[ignore = "needs a real server: tests/profiles/run"]
-async fn transactions_are_faster_than_logins() {
-    let nodes = Nodes::start(3).await;
-    let engine = nodes.engine("keeper-a");
-    for in_flight in [1, 64] {
-        let (started, limit) = (Stopwatch::start(), Duration::from_secs(2));
-        let tasks = (0..in_flight).map(|number| {
-            let engine = Arc::clone(&engine);
-            tokio::spawn(async move {
-                let mut done = 0_u32;
-                while started.elapsed() < limit {
-                    write(&engine, put(number, "a")).await;
-                    done += 1;
-                }
-                done
-            })
-        });
-        let mut done = 0;
-        for task in tasks.collect::<Vec<_>>() {
-            done += task.await.expect("no panic");
-        }
-        let rate = f64::from(done) / started.elapsed().as_secs_f64();
-        println!("profiles: etcd: {rate:.0} transactions a second with {in_flight} in flight");
-        assert!(rate > 20.0, "{rate}");
-    }
-}
