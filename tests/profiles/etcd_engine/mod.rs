@@ -3,7 +3,6 @@
 pub(crate) mod node;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
