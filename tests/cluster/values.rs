@@ -185,29 +185,3 @@ fn token_that_is_added_later_gets_the_value_of_the_cluster_instead_of_a_login() 
         report("added later", "one login");
     });
 }
-
-#[test]
-#[ignore = "needs etcd: tests/cluster/run"]
-fn value_of_a_token_that_one_host_has_first_reaches_the_others_without_a_login() {
-    scenario(async || {
-        let mut cluster = Cluster::new(1, 3, vec![token("app")]).await;
-        let value = newest(&cluster);
-        for index in 1..3 {
-            let text = cluster.section(index) + &cluster.tables(index, &[]);
-            cluster.replicas[index].stage.configure(&text);
-            std::fs::remove_file(cluster.replicas[index].stage.path("app.token")).unwrap();
-        }
-        cluster.join().await;
-        let lives = |token: &serde_json::Value| token["state"] == "alive";
-        cluster.replicas[0].until("app", "its only host checks it", lives).await;
-        for index in 1..3 {
-            cluster.configure(index);
-            let output = cluster.replicas[index].command("reload", &["--wait"]).await;
-            assert!(output.status.success(), "{output:?}");
-        }
-        reaches_all(&cluster, &value).await;
-        let logins = cluster.api.see(|ledger| ledger.logins.len());
-        assert_eq!(logins, 0, "{}", cluster.story_of("app"));
-        report("one host first", "no login");
-    });
-}
