@@ -145,7 +145,8 @@ fn check_all(api: &ProfileApi, response: &RawResponse) {
             check(&error.fault);
             let is_refusal = error.kind == LoginErrorKind::Refused;
             let Body::Whole(body) = &response.body else { return };
-            assert!(!is_refusal || memchr::memchr(b'{', body).is_some(), "refused by no object");
+            let is_of_api = memchr::memchr2(b'{', b'[', body).is_some();
+            assert!(!is_refusal || is_of_api, "refused by neither an object nor a list");
         }
     }
     if let Err(fault) = with(api, Endpoint::Revoke, response, verdict::revoke) {
