@@ -33,7 +33,7 @@ pub type ReadResult = Result<(StoreRevision, Vec<Entry>), StoreError>;
 /// The state of the store, and whether this replica has its lease and its key.
 pub type BeatResult = Result<(StoreRevision, bool), StoreError>;
 
-/// Keys that have changed, and the state of the store of which the last change is part.
+/// Keys that have changed, and the state of the store after the last change.
 pub type Changes = (StoreRevision, Vec<Entry>);
 
 /// A store with revisions, transactions, leases and watches, such as etcd. All keys are below one

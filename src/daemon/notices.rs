@@ -221,7 +221,7 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         | Notice::Expiring { stage: DeadlineStage::NineTenths, .. } => Severity::Error,
         Notice::CheckFailed { fault, .. } if fault.is_alarming => Severity::Error,
         Notice::RevokeFailed { .. } => Severity::Warn,
-        // Nobody has to do anything.
+        // No action is needed.
         Notice::Expired { candidate: true, .. } | Notice::Rejected { candidate: true, .. }
             if is_of_replica(names) =>
         {

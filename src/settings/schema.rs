@@ -109,7 +109,7 @@ const LONGEST_HOOK: Duration = Duration::from_secs(3_600);
 const LONGEST_LEAD: Duration = Duration::from_secs(86_400);
 /// A replica sends three beats in this time, and etcd may need one second to elect a leader.
 const SHORTEST_FAILOVER: Duration = Duration::from_secs(3);
-/// A token with a shorter life would die while nobody checks it.
+/// A token with a shorter life would expire before another replica checks it.
 const LONGEST_FAILOVER: Duration = Duration::from_secs(60);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

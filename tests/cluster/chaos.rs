@@ -203,7 +203,7 @@ impl Chaos {
                 }
             }
             self.counted("cluster_unreachable", &before).await;
-            // Nobody logs in, and everybody asks.
+            // No replica logs in, and all check.
             let logins = self.cluster.api.see(|ledger| ledger.logins.len());
             let since = self.cluster.api.now();
             let eternal = self.cluster.tokens.iter().filter(|token| token.rules.renews).count();

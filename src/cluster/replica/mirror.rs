@@ -264,7 +264,7 @@ fn readable_meta(record: Record) -> Result<Meta, Arc<str>> {
     }
 }
 
-/// The claim, or one that nobody can release if it is unreadable.
+/// The claim. An unreadable one becomes a claim that no replica can release.
 fn readable_claim(record: Record) -> Claim {
     if let Record::Claim(claim) = record {
         return claim;

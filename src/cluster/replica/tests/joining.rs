@@ -276,7 +276,7 @@ fn a_long_read_that_makes_progress_is_not_silence_and_one_that_hangs_is() {
     assert_eq!(a.replica.unreachable(), None);
     a.replica.wake(a.now + FAILOVER);
     assert_eq!(a.replica.unreachable(), Some("no response"));
-    // The read goes on even so, and is used.
+    // The read continues, and its result is used.
     a.replica.read_finished(Ok((etcd.at, etcd.all())), a.now + FAILOVER);
     assert!(a.replica.has_view());
 }
