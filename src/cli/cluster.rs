@@ -7,8 +7,10 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::unit::variable;
+use crate::cluster::LOGIN_BEGINS_WITHIN;
+use crate::cluster::replica::stolen_after;
 use crate::cluster::seal::Keys;
-use crate::settings::{Cluster, KeySource, Parameter, Reauth, Server};
+use crate::settings::{Cluster, KeySource, Reauth, Server};
 use crate::text::format_duration;
 use crate::token_source::{SourceErrorKind, read_parameter};
 
@@ -17,11 +19,6 @@ use crate::token_source::{SourceErrorKind, read_parameter};
 const WITH_TWO: f64 = 3.1;
 /// The same, with three replicas: the dead one had fewer tokens.
 const WITH_THREE: f64 = 2.6;
-/// A spending ends this long after the timeout of its login, at the latest.
-const LIMIT_MARGIN: Duration = Duration::from_secs(10);
-/// Other replicas wait at least this much longer before they take over a claim, and an eighth of
-/// the limit, because clocks differ in their rates.
-const STEAL_MARGIN: Duration = Duration::from_secs(30);
 
 /// What is wrong with the secrets of `[cluster]`, in sentences with a remedy.
 #[derive(Debug, Default)]
@@ -37,22 +34,17 @@ pub(super) struct SecretFindings {
 /// Reads the secrets of `[cluster]` as the daemon will.
 pub(super) fn check_secrets(cluster: &Cluster) -> SecretFindings {
     let mut findings = SecretFindings::default();
-    let mut read = |name: &str, source: &KeySource| {
-        let source = match source {
-            KeySource::File(path) => Parameter::File(path.clone()),
-            KeySource::Credential(name) => Parameter::Credential(name.clone()),
-        };
-        match read_parameter(&source, &variable) {
-            Ok(found) => {
-                let warning = |warning| format!("`cluster.{name}`, {warning}");
-                findings.warnings.extend(found.warnings.iter().map(warning));
-                Some(found.value)
-            }
-            Err(error) => {
-                let text = format!("`cluster.{name}`, {error}");
-                findings.unreadable.push((error.kind, text));
-                None
-            }
+    let mut read = |name: &str, source: &KeySource| match read_parameter(&source.into(), &variable)
+    {
+        Ok(found) => {
+            let warning = |warning| format!("`cluster.{name}`, {warning}");
+            findings.warnings.extend(found.warnings.iter().map(warning));
+            Some(found.value)
+        }
+        Err(error) => {
+            let text = format!("`cluster.{name}`, {error}");
+            findings.unreadable.push((error.kind, text));
+            None
         }
     };
     let key = read("key", &cluster.key);
@@ -115,8 +107,7 @@ pub(super) fn describe(cluster: &Cluster) -> String {
 
 /// When the login of a replica that dies is repeated.
 pub(super) fn describe_repeated_login(reauth: &Reauth) -> String {
-    let limit = reauth.timeout + LIMIT_MARGIN;
-    let after = limit + STEAL_MARGIN.max(limit / 8);
+    let after = stolen_after(reauth.timeout + LOGIN_BEGINS_WITHIN);
     format!(
         "; if a replica dies while it logs in, another one logs in {} later",
         format_duration(after)

@@ -14,3 +14,9 @@ pub mod link;
 pub mod record;
 pub mod replica;
 pub mod seal;
+
+use std::time::Duration;
+
+/// How long after its claim was sent a login may begin: it waits for its lock and for the state
+/// database. The claim's limit is the timeout of the login and this time.
+pub const LOGIN_BEGINS_WITHIN: Duration = Duration::from_secs(10);

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::replica::KeyId;
 use crate::secret::TokenValue;
-use crate::settings::{Cluster, KeySource, Parameter};
+use crate::settings::{Cluster, KeySource};
 use crate::token_source::{Variables, read_parameter};
 
 const VERSION: u8 = 1;
@@ -101,11 +101,7 @@ impl Keys {
     /// A sentence with a remedy.
     pub fn open(cluster: &Cluster, variables: Variables<'_>) -> Result<Self, String> {
         let read = |name, source: &KeySource| {
-            let source = match source {
-                KeySource::File(path) => Parameter::File(path.clone()),
-                KeySource::Credential(name) => Parameter::Credential(name.clone()),
-            };
-            let found = read_parameter(&source, variables)
+            let found = read_parameter(&source.into(), variables)
                 .map_err(|error| format!("`{name}` of [cluster]: {error}"))?;
             parse(found.value.expose_secret())
                 .map_err(|error| format!("`{name}` of [cluster]: {error}"))

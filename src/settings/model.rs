@@ -273,6 +273,15 @@ pub enum KeySource {
     Credential(String),
 }
 
+impl From<&KeySource> for Parameter {
+    fn from(source: &KeySource) -> Self {
+        match source {
+            KeySource::File(path) => Self::File(path.clone()),
+            KeySource::Credential(name) => Self::Credential(name.clone()),
+        }
+    }
+}
+
 /// `[token.NAME]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Token {

@@ -54,15 +54,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "replicas: a claim is stolen by the clock of its replica",
         file: "src/cluster/replica/claims.rs",
-        text: "*seen + claim.limit + STEAL_MARGIN",
-        becomes: "claim.taken.1 + claim.limit + STEAL_MARGIN",
+        text: "*seen + stolen_after(claim.limit)",
+        becomes: "claim.taken.1 + stolen_after(claim.limit)",
         caught_by: &[ONE_SPENDING, NEWEST],
     },
     Mutant {
         name: "replicas: a claim is stolen before its limit",
         file: "src/cluster/replica/claims.rs",
-        text: "*seen + claim.limit + STEAL_MARGIN",
-        becomes: "*seen + claim.limit / 4 + Duration::from_millis(1)",
+        text: "*seen + stolen_after(claim.limit)",
+        becomes: "*seen + claim.limit / 4",
         caught_by: &[ONE_SPENDING, NEWEST],
     },
     Mutant {

@@ -378,7 +378,8 @@ impl World {
             .is_some_and(|newest| newest.is_dead && newest.value.session != value.session);
         if origin == Origin::Here || replaces_dead {
             daemon.publishing[token] = Some((value, false));
-            daemon.replica.publish(key_of(token), value.seal(nonce), now);
+            let base = daemon.cluster[token].map_or(0, |newest| newest.revision);
+            daemon.replica.publish(base, key_of(token), value.seal(nonce), now);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::cluster::replica::{
 };
 use crate::cluster::seal::{Keys, key_of};
 use crate::settings::{Cluster, KeySource};
-use crate::token_source::read_key;
+use crate::token_source::read_parameter;
 
 use super::diagnosis::Diagnosis;
 use super::files;
@@ -33,7 +33,7 @@ pub(super) fn check_locally(cluster: &Cluster, diagnosis: &Diagnosis) {
 
 /// Contacts each endpoint, then reads what is below the prefix.
 pub(super) async fn check(cluster: &Cluster, diagnosis: &Diagnosis) {
-    let is_readable = |source: &KeySource| read_key(source, &variable).is_ok();
+    let is_readable = |source: &KeySource| read_parameter(&source.into(), &variable).is_ok();
     if cluster.user.as_ref().is_some_and(|(_, password)| !is_readable(password)) {
         diagnosis.warning("[cluster] etcd was not contacted: the password of its user is needed");
         return;

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::interpret::Context;
 use crate::api::{ClientError, HttpClientFactory, http_clients};
-use crate::settings::{Cluster, KeySource, Parameter, Server, ad_hoc_server};
+use crate::settings::{Cluster, Server, ad_hoc_server};
 use crate::token_source::{Variables, read_parameter};
 
 /// Time for a connection with its TLS handshake. Shorter than [`REQUEST_TIMEOUT`], so that a
@@ -58,11 +58,7 @@ impl Access {
         let user = match &cluster.user {
             None => None,
             Some((user, source)) => {
-                let source = match source {
-                    KeySource::File(path) => Parameter::File(path.clone()),
-                    KeySource::Credential(name) => Parameter::Credential(name.clone()),
-                };
-                let found = read_parameter(&source, variables)
+                let found = read_parameter(&source.into(), variables)
                     .map_err(|error| format!("`password` of [cluster]: {error}"))?;
                 Some((user.clone(), found.value))
             }

@@ -435,6 +435,11 @@ fn take(request: &SpendRequest, nonce: u64, parts: &Parts) -> Transaction {
     transaction
 }
 
+/// The time after which another replica may replace a claim with this limit, from when it has seen it.
+pub fn stolen_after(limit: Duration) -> Duration {
+    limit + STEAL_MARGIN.max(limit / CLOCK_RATE_SHARE)
+}
+
 /// When a claim may be replaced: its spending has ended by then, whatever became of its replica.
 ///
 /// One of this boot is exactly known. Another machine may have had this replica's name until now, so
@@ -447,6 +452,6 @@ pub(super) fn free_at(seen: &SeenClaim, settings: &ReplicaSettings) -> Moment {
     } else if claim.replica == settings.name && boot == settings.boot {
         taken.min(*seen) + claim.limit
     } else {
-        *seen + claim.limit + STEAL_MARGIN.max(claim.limit / CLOCK_RATE_SHARE)
+        *seen + stolen_after(claim.limit)
     }
 }

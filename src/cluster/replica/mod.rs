@@ -29,6 +29,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use self::claims::stolen_after;
 pub use self::types::{
     Claim, ClaimCounts, ClusterNotice, Count, Entry, HeldReason, Key, KeyId, Member, Meta,
     OperationId, Output, Overdue, Record, ReplicaSettings, SLOTS, SpendId, SpendRequest, Spent,
@@ -375,16 +376,10 @@ impl Replica {
         self.claims.has_unstored() || (is_usable && !self.publications.is_idle())
     }
 
-    /// Puts a verified value into etcd that does not come from a spending, unless a newer one is
-    /// there or comes first.
-    pub fn publish(&mut self, token: TokenKey, value: Arc<[u8]>, now: Moment) {
-        let base = self.mirror.revision(&Key::Value(token.clone()));
-        self.publish_over(base, token, value, now);
-    }
-
-    /// The same, over the value at revision `base` only; 0: over none. Ends in
+    /// Puts a verified value into etcd that does not come from a spending, over the value at revision
+    /// `base` only; 0: over none. That is the newest one that the caller has dealt with. Ends in
     /// [`Output::Published`] or [`Output::Dropped`].
-    pub fn publish_over(&mut self, base: u64, token: TokenKey, value: Arc<[u8]>, now: Moment) {
+    pub fn publish(&mut self, base: u64, token: TokenKey, value: Arc<[u8]>, now: Moment) {
         // An operator may have deleted the value.
         let is_gone = self.mirror.revision(&Key::Value(token.clone())) == 0;
         self.publications.add(token, value, if is_gone { 0 } else { base });

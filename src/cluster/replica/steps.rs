@@ -344,7 +344,8 @@ impl Replica {
             Purpose::End(hash) => {
                 let (claims, mut parts) = self.claims_with_parts(now);
                 if let Some(unstored) = claims.ended(hash, done, &mut parts) {
-                    self.publish(unstored.token, unstored.value, now);
+                    let base = self.mirror.revision(&Key::Value(unstored.token.clone()));
+                    self.publish(base, unstored.token, unstored.value, now);
                 }
             }
             Purpose::Publish(hash) => {

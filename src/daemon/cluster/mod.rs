@@ -7,7 +7,8 @@
 //! ```text
 //! commands    pause and resume for all replicas
 //! rekey       encrypts all values with another key
-//! values      values of other replicas, values for them
+//! values      values of other replicas, which this one uses
+//! publishing  values of this replica, for the others
 //! queue       what the replica reports about tokens, until it is handled
 //! asking      lists tokens, and tells the scheduler which ones are asked about here
 //! spendings   actions that wait for a claim or have one
@@ -19,6 +20,7 @@
 mod asking;
 mod commands;
 mod notices;
+mod publishing;
 mod queue;
 mod rekey;
 mod setup;
@@ -36,9 +38,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 pub(crate) use self::commands::Pause;
+pub(crate) use self::publishing::obtained;
 pub(crate) use self::setup::Opened;
 pub(crate) use self::spendings::{Spending, is_spending};
-pub(crate) use self::values::obtained;
 
 use self::asking::Asking;
 use self::commands::Answers;

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::values::NewValue;
+use super::publishing::NewValue;
 use super::{Cluster, Start, notices, put_off};
 use crate::clock;
+use crate::cluster::LOGIN_BEGINS_WITHIN;
 use crate::cluster::replica::{Count, SpendId, SpendRequest, Spent, TokenHash, TokenKey};
 use crate::daemon::state::wall_ms;
 use crate::daemon::tasks::RefreshState;
@@ -24,9 +25,6 @@ pub(super) const HELD_RETRY: Duration = Duration::from_secs(1);
 
 /// How much longer than `failover` a spending waits before that is reported.
 const LONG_WAIT_MARGIN: Duration = Duration::from_secs(5);
-
-/// How long after the take a login may begin: it waits for its lock and for the state database.
-const LOGIN_BEGINS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The same for a renewal with a refresh token, and for a revocation.
 const REQUEST_BEGINS_WITHIN: Duration = Duration::from_secs(5);

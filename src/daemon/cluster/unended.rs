@@ -93,7 +93,7 @@ impl Cluster {
                 self.values.wait(key.clone(), of_etcd);
                 return None;
             };
-            self.replica.publish(key.clone(), sealed, clock::now());
+            self.replica.publish(of_etcd.revision, key.clone(), sealed, clock::now());
             return is_missing.then_some(of_etcd);
         }
         if is_other && tokens.is_unverified(id) {

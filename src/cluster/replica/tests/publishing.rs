@@ -3,7 +3,8 @@
 use super::*;
 
 fn publish(peer: &mut Peer, token: &str, value: &str, etcd: &mut Etcd) {
-    peer.replica.publish(key(token), value.as_bytes().into(), peer.now);
+    let base = peer.replica.mirror.revision(&Key::Value(key(token)));
+    peer.replica.publish(base, key(token), value.as_bytes().into(), peer.now);
     peer.settle(etcd);
 }
 
@@ -34,7 +35,7 @@ fn a_value_is_not_published_over_a_newer_one() {
 fn a_value_that_was_verified_without_etcd_is_published_after_joining() {
     let mut etcd = Etcd::new();
     let mut a = Peer::new("a");
-    a.replica.publish(key("t"), b"VA"[..].into(), a.now);
+    a.replica.publish(0, key("t"), b"VA"[..].into(), a.now);
     a.settle(&mut etcd);
     assert_eq!(etcd.value("t").as_deref(), Some(&b"VA"[..]));
 }
@@ -44,7 +45,7 @@ fn a_value_that_was_verified_without_etcd_does_not_replace_one_in_etcd() {
     let mut etcd = Etcd::new();
     etcd.set(&Key::Value(key("t")), Some(Record::Value(b"V0"[..].into())));
     let mut a = Peer::new("a");
-    a.replica.publish(key("t"), b"VA"[..].into(), a.now);
+    a.replica.publish(0, key("t"), b"VA"[..].into(), a.now);
     a.settle(&mut etcd);
     assert_eq!(etcd.value("t").as_deref(), Some(&b"V0"[..]));
     assert_eq!(a.values(), ["new s/t: V0"]);
@@ -260,12 +261,12 @@ fn a_value_is_not_published_over_one_that_the_caller_has_not_handled() {
     etcd.set(&Key::Value(key("t")), Some(Record::Value(b"V1"[..].into())));
     a.settle(&mut etcd);
     let dropped = Output::Dropped(key("t"));
-    a.replica.publish_over(handled, key("t"), b"VA"[..].into(), a.now);
+    a.replica.publish(handled, key("t"), b"VA"[..].into(), a.now);
     a.settle(&mut etcd);
     assert!(a.reports.contains(&dropped));
     assert_eq!(etcd.value("t").as_deref(), Some(&b"V1"[..]));
     a.reports.clear();
-    a.replica.publish_over(handled + 1, key("t"), b"VA"[..].into(), a.now);
+    a.replica.publish(handled + 1, key("t"), b"VA"[..].into(), a.now);
     a.settle(&mut etcd);
     assert!(!a.reports.contains(&dropped));
     assert_eq!(etcd.value("t").as_deref(), Some(&b"VA"[..]));
@@ -279,7 +280,7 @@ fn a_value_is_published_again_after_an_operator_has_deleted_it() {
     let handled = etcd.at.revision;
     etcd.set(&Key::Value(key("t")), None);
     a.settle(&mut etcd);
-    a.replica.publish_over(handled, key("t"), b"V1"[..].into(), a.now);
+    a.replica.publish(handled, key("t"), b"V1"[..].into(), a.now);
     a.settle(&mut etcd);
     assert_eq!(etcd.value("t").as_deref(), Some(&b"V1"[..]));
 }
