@@ -70,7 +70,7 @@ pub struct EndpointView {
 pub struct ReplicaView {
     /// Its name.
     pub name: String,
-    /// Number of tokens that it checks, of those that the responding replica lists.
+    /// Number of tokens that it checks. Tokens that the responding replica does not list are not counted.
     pub tokens: usize,
     /// The newest format of the records that it can write; `None` if it is not known.
     pub format: Option<u32>,

@@ -241,7 +241,7 @@ impl Chaos {
         let cut = self.cluster.etcd.cut_replica(replica);
         self.taken_over("cut off", &tokens, replica, began, TAKE_OVER).await;
         self.cluster.replicas[replica].daemon().nth(before + 1, "cluster_unreachable", "").await;
-        // It goes on asking, and does not log in.
+        // It continues to check, and does not log in.
         let (since, logins) = (self.cluster.api.now(), self.logins_by(replica));
         let own = |ledger: &Ledger| {
             let checks = ledger.checks.iter().rev().take_while(|check| check.at > since);
@@ -389,6 +389,9 @@ impl Chaos {
             let story = self.cluster.story_of(&login.token);
             panic!("{} double logins, such as {login:#?}\n{story}", verdict.double.len());
         }
+        // Only logins that were under way when a replica was killed or stopped can lose their value.
+        let few = verdict.lost.len() * 100 <= verdict.logins;
+        assert!(few, "{} of {} values lost", verdict.lost.len(), verdict.logins);
         for login in &verdict.lost {
             let is_excused = self.is_excused(&ledger, login);
             assert!(is_excused, "{login:#?}\n{}", self.cluster.story_of(&login.token));

@@ -70,7 +70,7 @@ pub(crate) fn values(writes: &[Write], keys: &[&str]) -> HashSet<String> {
 pub(crate) fn assert_sealed(writes: &[Write]) {
     let coded = |secret: &str, skipped: usize| {
         let text = STANDARD.encode("x".repeat(skipped) + secret);
-        // Only those characters of which all six bits are the secret's.
+        // Only characters whose six bits all belong to the secret.
         let (first, end) = ((skipped * 8).div_ceil(6), (skipped + secret.len()) * 8 / 6);
         text[first..end].to_owned()
     };

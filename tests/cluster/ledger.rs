@@ -131,7 +131,7 @@ impl Ledger {
         times.collect::<Option<Vec<_>>>().map(|times| times.into_iter().max().unwrap_or(at))
     }
 
-    /// The tokens that a check found dead, of those that `concerned` accepts.
+    /// The tokens that `concerned` accepts and a check found dead.
     pub(crate) fn dead(&self, concerned: impl Fn(&str) -> bool) -> BTreeSet<String> {
         let dead = self.checks.iter().filter(|check| !check.alive && concerned(&check.token));
         dead.map(|check| check.token.clone()).collect()

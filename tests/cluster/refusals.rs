@@ -1,4 +1,4 @@
-//! An etcd that a replica may not use, cannot read or must not trust: it says so, goes on asking
+//! An etcd that a replica may not use, cannot read or must not trust: it says so, continues to check
 //! about everything, and does not log in.
 
 use crate::etcd::PREFIX;

@@ -116,7 +116,7 @@ impl Family {
                     return owner;
                 }
             }
-            assert!(clock::now() < deadline, "nobody asks: {token}\n{}", self.story());
+            assert!(clock::now() < deadline, "no replica checks it: {token}\n{}", self.story());
             tokio::time::sleep(millis(50)).await;
         }
     }

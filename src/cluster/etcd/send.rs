@@ -111,7 +111,7 @@ struct Login {
 struct Call<'a, T> {
     path: &'a str,
     body: Bytes,
-    /// The response is a stream of lines, of which `read` gets the first one.
+    /// The response is a stream of lines. `read` gets the first line.
     streams: bool,
     read: &'a (dyn Fn(&[u8]) -> Result<T, Failure> + Sync),
     /// Time for the head of the response.

@@ -1,4 +1,4 @@
-//! What this replica has seen of etcd: revisions of all keys, and the content of those that it needs.
+//! What this replica has seen of etcd: the revision of each key, and the content that decisions need.
 //!
 //! Each key changes only to a higher revision, so results of transactions, reads and the watch can
 //! come in any order. Values stay with the caller: for a token, only revisions are kept.

@@ -99,7 +99,7 @@ impl Sentence {
         );
     }
 
-    /// About tokens of which none is checked here.
+    /// No token is checked here: other replicas check all of them.
     pub(super) fn all_elsewhere(&mut self, first: &[TokenFacts], count: usize) {
         match first {
             [token] if count == 1 => self.token_summary(token),

@@ -266,7 +266,7 @@ pub(super) fn reauthenticated(result: ReauthOutcome) -> Event {
     Event::ReauthFinished(ReauthResult { result, duration: secs(2) })
 }
 
-/// All replicas have made so many attempts in this window.
+/// The attempts that count in this window, over all replicas.
 pub(super) fn attempt_counts(window_end: Moment, counted: u32) -> Event {
     Event::AttemptsCounted(ReauthAttempts { window_end, counted, in_a_row: counted })
 }

@@ -152,7 +152,7 @@ async fn one_of_many_takes_succeeds() {
 #[tokio::test]
 #[ignore = "needs a real server: tests/profiles/run"]
 async fn all_pages_are_read_at_one_revision() {
-    const KEYS: usize = 24_000; // so many that the ranges are cut down
+    const KEYS: usize = 24_000; // enough for several ranges
     let nodes = Nodes::start(1).await;
     let engine = nodes.engine("keeper-a");
     let (at, entries) = engine.read().await.expect("an answer");

@@ -10,7 +10,7 @@
 //! - for 3 s if a running daemon does not list the token: one that asked only because the digests
 //!   differ leaves it at once to a new owner, which may still be looking at its other tokens.
 //!
-//! So nobody may stop asking as long as no replica is lost.
+//! So no replica may stop asking as long as no replica is lost.
 
 use crate::chance::{Ms, SECOND, whole};
 use crate::invariants::{Invariant, Violation};
@@ -117,7 +117,7 @@ impl World {
             let permitted = (departed.max(excused) + 2 * failover).max(able_since) + SLACK;
             if now > permitted {
                 let what = format!(
-                    "nobody asks about token {token}, last asked {} ms ago",
+                    "no replica asks about token {token}, last asked {} ms ago",
                     now - coverage.asked_at[token]
                 );
                 return Err(self.violation(Invariant::EachTokenIsAsked, what));
