@@ -162,7 +162,7 @@ fn token_that_two_of_three_replicas_have_is_always_checked() {
                 checks.any(|check| check.token == token.name)
             })
         };
-        // Longer than a replica still checks a slot that it has lost.
+        // Longer than a replica keeps checking a lost slot.
         let later = since + FAILOVER * 2;
         cluster.api.until("all are checked", |ledger| all(ledger, later)).await;
         cluster.replicas[0].signal(Signal::KILL);
