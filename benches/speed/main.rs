@@ -2,7 +2,7 @@
 //!
 //! `benches/run` installs the peers and starts this. Alone, `cargo bench --bench speed` skips missing
 //! peers. Words after `--` select parts instead of all: `saturation`, `profiles`, `tls`, `memory`,
-//! `million`, `lateness`, `peers`. `watching` runs only if it is selected. With `free` the system
+//! `million`, `lateness`, `peers`. `watching` and `replicas` run only if they are selected. With `free` the system
 //! chooses the cores; otherwise the server has one core and its client another. `plot` also draws
 //! the plot.
 
@@ -13,6 +13,7 @@ mod million;
 mod peers;
 mod plot;
 mod process;
+mod replicas;
 mod saturation;
 mod stage;
 mod stub;
@@ -103,9 +104,12 @@ fn measure(wanted: &[&str]) {
     if run.wants("million") || run.wants("lateness") {
         million::all(&mut run);
     }
-    // Only if selected: with it, all parts would take more than ten minutes.
+    // Only if selected: with these, all parts would take more than ten minutes.
     if wanted.contains(&"watching") {
         watching::all(&mut run);
+    }
+    if wanted.contains(&"replicas") {
+        replicas::all(&mut run);
     }
     // Otherwise the peers run in the idle minute of the million tokens.
     if run.wants("peers") && !run.wants("million") {

@@ -107,6 +107,7 @@ pub(super) fn play<'a>(run: &Run<'_>, name: &'a str, tokens: u64, server: &Serve
         store: true,
         schedule: NOTHING_DUE.into(),
         listen: None,
+        cluster: String::new(),
         pinned: run.pinned,
     }
 }

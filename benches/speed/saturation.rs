@@ -148,6 +148,7 @@ fn play(name: &str, url: String, store: bool) -> Play<'_> {
         store,
         schedule: NOTHING_DUE.into(),
         listen: None,
+        cluster: String::new(),
         pinned: true,
     }
 }

@@ -139,6 +139,8 @@ pub(super) struct Play<'a> {
     pub(super) schedule: String,
     /// Address of metrics and page; `None` if they are not served.
     pub(super) listen: Option<SocketAddr>,
+    /// The section `[cluster]`; empty for a daemon alone.
+    pub(super) cluster: String,
     pub(super) pinned: bool,
 }
 
@@ -225,10 +227,11 @@ fn configure(folder: &Path, play: &Play<'_>) -> PathBuf {
     let listen = play.listen.map_or(String::new(), |address| format!("listen = \"{address}\"\n"));
     let mut text = format!(
         "state_dir = {}\n[log]\nformat = \"json\"\n[control]\nsocket = {}\n{listen}\
-         [schedule]\n{}\n",
+         [schedule]\n{}\n{}",
         quoted(&state),
         quoted(&own.join("control.sock")),
         play.schedule,
+        play.cluster,
     );
     let profile = if play.profile {
         // The name of the native API is reserved.
@@ -253,6 +256,6 @@ fn configure(folder: &Path, play: &Play<'_>) -> PathBuf {
 }
 
 /// A path as TOML has it; temporary folders have no quotes in their names.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     format!("\"{}\"", path.display())
 }

@@ -220,7 +220,7 @@ fn status(config: &Path, arguments: &[&str], pinned: bool) -> Command {
     status
 }
 
-fn free_port() -> SocketAddr {
+pub(super) fn free_port() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.local_addr().expect("an address")
 }
@@ -234,7 +234,7 @@ fn get_tcp(listen: SocketAddr, path: &str) -> String {
 }
 
 /// The whole response; a truncated one as far as it was received.
-fn get(mut stream: impl Read + Write, path: &str) -> String {
+pub(super) fn get(mut stream: impl Read + Write, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("a daemon");
     let mut answer = Vec::new();
