@@ -133,6 +133,8 @@ struct MemberJson {
     keys: Vec<Hex>,
     /// Base64 of [`SLOTS`] numbers of 32 bits, the lowest byte first.
     digests: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unreachable: Vec<String>,
     wall_ms: i64,
 }
 
@@ -161,6 +163,7 @@ impl MemberJson {
             format: member.format,
             keys: member.keys.iter().map(|id| Hex(id.0)).collect(),
             digests: STANDARD.encode(digests),
+            unreachable: member.unreachable.iter().map(ToString::to_string).collect(),
             wall_ms: member.wall_ms,
         }
     }
@@ -179,6 +182,7 @@ impl MemberJson {
             format: self.format,
             keys: self.keys.into_iter().map(|id| KeyId(id.0)).collect(),
             digests,
+            unreachable: self.unreachable.into_iter().map(Into::into).collect(),
             wall_ms: self.wall_ms,
         })
     }
@@ -247,7 +251,8 @@ mod tests {
             *digest = number.wrapping_mul(0x9e37_79b9);
         }
         let keys = vec![KeyId(1), KeyId(u64::MAX)];
-        Member { incarnation: u64::MAX - 1, format: 1, keys, digests, wall_ms: -5 }
+        let unreachable = vec!["sarus".into(), "a%20b".into()];
+        Member { incarnation: u64::MAX - 1, format: 1, keys, digests, unreachable, wall_ms: -5 }
     }
 
     fn claim() -> Claim {

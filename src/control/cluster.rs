@@ -76,6 +76,9 @@ pub struct ReplicaView {
     pub format: Option<u32>,
     /// Ids of the keys that it can open.
     pub keys: Vec<String>,
+    /// Names of the servers that it cannot reach: other replicas check its tokens on them as well.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub unreachable: Vec<String>,
 }
 
 /// A replica spends for a token: it logs in, renews with a refresh token, or revokes.

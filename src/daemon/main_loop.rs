@@ -344,6 +344,7 @@ impl Daemon {
                 }
             }
             SchedulerOutput::ServerNotice(id, notice) => {
+                tokens.note_servers();
                 let Some(ServerHandle { settings, client }) = tokens.servers.get(id) else {
                     return;
                 };

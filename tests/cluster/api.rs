@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::ledger::{Ledger, Login};
+use crate::network::{Cut, address};
 use crate::support::{ISSUED, PATIENCE, millis, secret};
 
 /// What happens to a token's values.
@@ -87,6 +88,12 @@ impl Api {
     /// The base URL for this replica.
     pub(crate) fn url(&self, replica: usize) -> String {
         format!("http://{}", self.addresses[replica])
+    }
+
+    /// Cuts off a replica from the API.
+    pub(crate) fn cut(&self, replica: usize) -> Cut {
+        let own = self.addresses[replica];
+        Cut::between([(address(replica), own.ip().to_string(), own.port())])
     }
 
     /// Adds a token, and returns its first value.

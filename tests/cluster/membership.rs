@@ -1,10 +1,14 @@
 //! Who asks, what people see of it, and what holds for the whole cluster.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::ledger::Ledger;
 use crate::namespace::report;
-use crate::network::scenario;
+use crate::network::{has_firewall, scenario};
 use crate::replica::name;
 use crate::stage::{Cluster, FAILOVER, Token};
 use crate::support::{millis, seconds, until_within};
@@ -75,6 +79,55 @@ fn status_names_the_replica_and_commands_for_its_tokens_exit_with_69() {
         }
         assert_eq!(asked, 13);
         report("status", "13 tokens in three parts");
+    });
+}
+
+/// The tokens that each replica alone has checked in the last 2.5 s; `None` while a token has several.
+fn parts(ledger: &Ledger, now: Duration, tokens: usize) -> Option<[BTreeSet<String>; 3]> {
+    let askers = ledger.askers(now, millis(2_500));
+    let mut parts = [const { BTreeSet::new() }; 3];
+    for (token, by) in &askers {
+        let only = by.first().filter(|_| by.len() == 1)?;
+        parts[*only].insert(token.clone());
+    }
+    (askers.len() == tokens && parts.iter().all(|part| !part.is_empty())).then_some(parts)
+}
+
+#[test]
+#[ignore = "needs etcd: tests/cluster/run"]
+fn tokens_of_a_replica_that_cannot_reach_the_api_are_kept_alive_by_the_others() {
+    scenario(async || {
+        if !has_firewall() {
+            return report("cut off from the API", "skipped: no firewall");
+        }
+        let tokens = eternal(24);
+        let (count, life) = (tokens.len(), tokens[0].rules.life.end);
+        let mut cluster = Cluster::new(1, 3, tokens).await;
+        cluster.join().await;
+        let api = &cluster.api;
+        api.until("three parts", |ledger| parts(ledger, api.now(), count).is_some()).await;
+        let own =
+            api.see(|ledger| parts(ledger, api.now(), count)).expect("three parts")[0].clone();
+        let at = api.now();
+        let cut = api.cut(0);
+        api.until("take-over", |ledger| ledger.taken_over(&own, 0, at).is_some()).await;
+        let taken = api.see(|ledger| ledger.taken_over(&own, 0, at)).expect("taken over");
+        // Longer than they would live without a check.
+        let kept = |ledger: &Ledger| ledger.taken_over(&own, 0, at + life).is_some();
+        until_within(life + seconds(10), millis(50), "kept alive", || api.see(kept)).await;
+        let output = cluster.replicas[1].command("cluster", &["status"]).await;
+        let status = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(status.contains("cannot reach eternal"), "{status}");
+        drop(cut);
+        let is_back = |parts: [BTreeSet<String>; 3]| parts[0] == own;
+        api.until("its own part", |it| parts(it, api.now(), count).is_some_and(is_back)).await;
+        let dead = api.see(|ledger| ledger.dead(|_| true));
+        assert!(dead.is_empty(), "{dead:?}\n{}", cluster.story());
+        let took = taken.saturating_sub(at).as_secs_f64();
+        report(
+            "cut off from the API",
+            &format!("{} tokens taken over after {took:.1} s", own.len()),
+        );
     });
 }
 

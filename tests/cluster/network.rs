@@ -64,9 +64,14 @@ pub(crate) struct Cut(Vec<[String; 7]>);
 impl Cut {
     /// Drops all packets of connections from `from` to port `port` of `to`, both ways.
     pub(crate) fn new(pairs: impl IntoIterator<Item = (usize, usize)>, port: u16) -> Self {
+        Self::between(pairs.into_iter().map(|(from, to)| (address(from), address(to), port)))
+    }
+
+    /// The same for connections from one address to another one and its port.
+    pub(crate) fn between(ends: impl IntoIterator<Item = (String, String, u16)>) -> Self {
         let mut rules = Vec::new();
-        for (from, to) in pairs {
-            let (from, to, port) = (address(from), address(to), port.to_string());
+        for (from, to, port) in ends {
+            let port = port.to_string();
             // The firewall restores the client's own address before a response comes in.
             let request = ["INPUT", "-s", &from, "-d", &to, "--dport", &port];
             let response = ["OUTPUT", "-s", &to, "-d", &from, "--sport", &port];

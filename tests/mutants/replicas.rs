@@ -40,8 +40,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "replicas: digests do not matter",
         file: "src/cluster/replica/view.rs",
-        text: "slot.keep_until.is_some() || digest != Some(self.digests[index])",
-        becomes: "slot.keep_until.is_some() && digest != Some(0)",
+        text: "slot.keep_until.is_some() || !self.lists_the_same(owner, index)",
+        becomes: "slot.keep_until.is_some() && !owner.is_empty()",
+        caught_by: &[ASKED],
+    },
+    Mutant {
+        name: "replicas: a replica does not say which servers it cannot reach",
+        file: "src/cluster/replica/reach.rs",
+        text: "!own.is_available && own.counts",
+        becomes: "!own.is_available && own.counts && self.failover.is_zero()",
         caught_by: &[ASKED],
     },
     Mutant {

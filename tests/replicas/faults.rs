@@ -44,6 +44,8 @@ pub(crate) enum Incident {
     ClockJumps,
     /// The API responds to nothing.
     ApiDown(Ms),
+    /// A host is cut off from the API, and reaches etcd.
+    ApiCut(Ms),
     /// The API refuses all logins.
     LoginsRefused(Ms),
     /// The API ends a session.
@@ -78,7 +80,8 @@ impl World {
             80 => Incident::BackUp,
             81 => Incident::Restore,
             82..=84 => Incident::NewValue,
-            85..=88 => Incident::Configure,
+            85..=86 => Incident::Configure,
+            87..=88 => Incident::ApiCut(chance.spread(SECOND, failover * 40)),
             89 => Incident::ClockJumps,
             90..=91 => Incident::ApiDown(chance.spread(SECOND, failover * 2)),
             92..=93 => Incident::LoginsRefused(chance.spread(SECOND, failover * 20)),
@@ -163,6 +166,11 @@ impl World {
             Incident::ApiDown(time) => {
                 self.api.down_until = now + time;
                 self.troubled_until(now + time);
+            }
+            Incident::ApiCut(time) => {
+                let until = &mut self.hosts[host].api_cut_until;
+                *until = (*until).max(now + time);
+                self.watch.calm.disturbed(now + time);
             }
             Incident::LoginsRefused(time) => {
                 self.api.refuses_until = now + time;

@@ -75,6 +75,11 @@ impl World {
         self.last_flight
     }
 
+    /// Whether no request of this host arrives at the API.
+    pub(crate) fn is_api_cut(&self, host: usize) -> bool {
+        self.now < self.api.down_until.max(self.hosts[host].api_cut_until)
+    }
+
     /// Asks about a value.
     pub(crate) fn ask(
         &mut self,
@@ -92,7 +97,8 @@ impl World {
         self.tally.checks += 1;
         let (incarnation, sent) = (there.incarnation, there.moment(self.now));
         let timeout = there.true_time(timeout, self.now);
-        let is_lost = self.chance.odds(0.005) || self.now < self.api.down_until;
+        let is_cut = self.is_api_cut(host);
+        let is_lost = self.chance.odds(0.005) || is_cut;
         if is_lost {
             self.watch.survival.lost(self.now, token);
         }
@@ -100,7 +106,7 @@ impl World {
         let acts = self.now + answers / 2;
         let job = Job::Ask { method, slot, value, answer: None, is_lost };
         let number = self.fly(Flight { host, incarnation, ticket, token, sent, job });
-        if self.now >= self.api.down_until {
+        if !is_cut {
             self.at(acts, Happening::Acts(number));
         }
         let takes = if is_lost { timeout } else { answers.min(timeout) };
@@ -189,6 +195,7 @@ impl World {
             Job::Persist { value } => {
                 self.hosts[host].disk.values[token] = Some(value);
                 self.turn(host, |daemon, now| {
+                    daemon.in_source[token] = Some(value);
                     daemon.scheduler.persist_finished(ticket, Ok(()), now);
                 })
             }

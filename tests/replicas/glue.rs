@@ -182,7 +182,7 @@ impl World {
         let waits = !daemon.replica.has_view() && daemon.patient_until.is_some();
         for token in 0..daemon.ids.len() {
             let Some(id) = daemon.ids[token] else { continue };
-            let asks = !waits && daemon.replica.asks(key_of(token).hash());
+            let asks = !waits && daemon.replica.asks(&key_of(token));
             if std::mem::replace(&mut daemon.asked[token], asks) != asks {
                 daemon.scheduler.set_asked(id, asks, moment);
                 self.trace.asks(self.now, host, token, asks);
@@ -266,6 +266,9 @@ impl World {
             daemon.look_again[token] = true;
             return;
         }
+        if daemon.in_source[token].replace(found) == Some(found) {
+            return;
+        }
         if daemon.current(token).is_some_and(|(current, _)| current.session == found.session) {
             return daemon.scheduler.source_changed(id, SourceChange::Reverted, now);
         }
@@ -291,7 +294,16 @@ impl World {
                 self.said(host, token, &notice);
                 Ok(())
             }
-            SchedulerOutput::ServerNotice(..) | SchedulerOutput::ReauthExhausted { .. } => Ok(()),
+            SchedulerOutput::ServerNotice(..) => {
+                let (at, now) = (self.now, self.hosts[host].moment(self.now));
+                let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
+                let is_available = daemon.scheduler.is_available(daemon.server);
+                let since = daemon.available_since.filter(|_| is_available);
+                daemon.available_since = is_available.then(|| since.unwrap_or(at));
+                daemon.tell_servers(now);
+                Ok(())
+            }
+            SchedulerOutput::ReauthExhausted { .. } => Ok(()),
         }
     }
 

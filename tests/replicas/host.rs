@@ -20,6 +20,9 @@ use crate::plan::{HostPlan, Plan};
 /// Without a view of the cluster, a daemon waits so long before it asks about everything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The name of the API.
+const API: &str = "api";
+
 const MILLION: i64 = 1_000_000;
 
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(crate) struct Host {
     pub(crate) stopped_until: Ms,
     /// It is cut off from etcd until this moment.
     pub(crate) cut_until: Ms,
+    /// It is cut off from the API until this moment.
+    pub(crate) api_cut_until: Ms,
     /// Most of its messages to and from etcd are lost or late until this moment.
     pub(crate) bad_until: Ms,
     /// The tokens of its configuration.
@@ -98,11 +103,15 @@ pub(crate) struct Daemon {
     pub(crate) scheduler: Scheduler,
     pub(crate) replica: Replica,
     pub(crate) server: ServerId,
+    /// Since when its scheduler takes the API for available; `None` while it does not.
+    pub(crate) available_since: Option<Ms>,
     pub(crate) reauth: Option<ReauthId>,
     pub(crate) ids: Vec<Option<TokenId>>,
     /// Whose id each of the scheduler's is.
     pub(crate) by_id: Vec<usize>,
     pub(crate) slots: Vec<[Option<(Value, Origin)>; 2]>,
+    /// The value that the source of each token is known to hold: a second look at it says nothing.
+    pub(crate) in_source: Vec<Option<Value>>,
     /// The newest value that the cluster is known to have, also of tokens that are not configured,
     pub(crate) cluster: Vec<Option<Newest>>,
     /// Values of this replica that are on their way to etcd, and whether a newer one has come
@@ -149,6 +158,7 @@ impl Host {
             wall_ahead: plan.wall_ahead,
             stopped_until: 0,
             cut_until: 0,
+            api_cut_until: 0,
             bad_until: 0,
             configured: vec![true; tokens],
             disk: Disk::new(values),
@@ -237,10 +247,12 @@ impl Host {
             scheduler,
             replica: Replica::new(settings, moment),
             server,
+            available_since: Some(now),
             reauth,
             ids: vec![None; tokens],
             by_id: Vec::new(),
             slots: vec![[None; 2]; tokens],
+            in_source: vec![None; tokens],
             cluster: vec![None; tokens],
             publishing: vec![None; tokens],
             offer_again: vec![false; tokens],
@@ -262,6 +274,7 @@ impl Host {
                 self.add_token(&mut daemon, plan, token, now);
             }
         }
+        daemon.tell_servers(moment);
         self.daemon = Some(daemon);
     }
 
@@ -276,6 +289,7 @@ impl Host {
         };
         let id = daemon.scheduler.add_token(spec, value.is_some(), moment);
         daemon.scheduler.set_asked(id, false, moment);
+        daemon.in_source[token] = value;
         daemon.slots[token] = [value.map(|value| (value, Origin::Start)), None];
         daemon.ids[token] = Some(id);
         daemon.asked[token] = false;
@@ -316,6 +330,11 @@ impl Daemon {
         }
     }
 
+    /// Tells the replica whether the API is available.
+    pub(crate) fn tell_servers(&mut self, now: Moment) {
+        self.replica.set_servers(vec![(API, self.available_since.is_some())], now);
+    }
+
     pub(crate) fn token_of(&self, id: TokenId) -> usize {
         self.by_id[id.index()]
     }
@@ -323,7 +342,7 @@ impl Daemon {
 
 /// The key of a token.
 pub(crate) fn key_of(token: usize) -> TokenKey {
-    TokenKey::new("api", &format!("t{token}"))
+    TokenKey::new(API, &format!("t{token}"))
 }
 
 /// The token of a key.

@@ -145,7 +145,8 @@ impl World {
             1..=3 => self.chance.spread(10, timeout),
             _ => self.chance.spread(10, (2 * SECOND).min(timeout)),
         };
-        let is_lost = self.chance.odds(0.05) || self.now < self.api.down_until;
+        let is_cut = self.is_api_cut(host);
+        let is_lost = self.chance.odds(0.05) || is_cut;
         let ends = self.now + takes.min(timeout);
         let begun = Begun {
             host,
@@ -170,7 +171,7 @@ impl World {
             spend.is_lost = is_lost || takes > timeout;
             spend.refresh = current.and_then(|value| value.refresh);
         }
-        if self.now >= self.api.down_until {
+        if !is_cut {
             self.at(acts.min(ends), Happening::Acts(number));
         }
         self.at(ends, Happening::IsOver { token, host });

@@ -191,7 +191,7 @@ fn describe_endpoint(endpoint: &EndpointView) -> String {
 
 /// A replica, and what hinders a rotation of the key.
 fn describe_replica(replica: &ReplicaView, sealing: Option<&str>) -> String {
-    let ReplicaView { name, tokens, format, keys } = replica;
+    let ReplicaView { name, tokens, format, keys, unreachable } = replica;
     let mut text = match tokens {
         1 => format!("{name}: checks 1 token"),
         tokens => format!("{name}: checks {} tokens", group_digits(*tokens)),
@@ -204,6 +204,10 @@ fn describe_replica(replica: &ReplicaView, sealing: Option<&str>) -> String {
     }
     if sealing.is_some_and(|sealing| !keys.iter().any(|key| key == sealing)) {
         text.push_str("; cannot open new values");
+    }
+    if !unreachable.is_empty() {
+        let servers: Vec<_> = unreachable.iter().map(|server| printable(server)).collect();
+        let _ = write!(text, "; cannot reach {}", servers.join(", "));
     }
     text
 }
@@ -221,6 +225,7 @@ mod tests {
             tokens,
             format: Some(1),
             keys: keys.iter().map(ToString::to_string).collect(),
+            unreachable: Vec::new(),
         };
         let endpoint = |url: &str, version: Option<&str>, error: Option<&str>| EndpointView {
             url: url.to_owned(),
@@ -280,6 +285,16 @@ replica     keeper-b: checks 1 token; format 1; keys 00000000000000bb; cannot op
 claim       quotes: claimed by keeper-b, 12 s
 "
         );
+    }
+
+    #[test]
+    fn servers_that_a_replica_cannot_reach_are_named() {
+        let mut detail = detail();
+        detail.replicas[0].unreachable = vec!["sarus".to_owned(), "a\u{1b}[2Jb".to_owned()];
+        let text = shown(&detail);
+        let line = text.lines().find(|line| line.contains("keeper-a: checks")).expect("its line");
+        assert!(line.contains("; cannot reach sarus, a"), "{line}");
+        assert!(!line.contains('\u{1b}'), "{line:?}");
     }
 
     #[test]

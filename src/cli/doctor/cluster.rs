@@ -291,6 +291,7 @@ mod tests {
             format: 1,
             keys: keys.ids(),
             digests: Box::new([0; SLOTS]),
+            unreachable: Vec::new(),
             wall_ms: 0,
         };
         vec![

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::FORMAT;
 use super::mirror::Mirror;
-use super::types::{HeldReason, Key, Member, Meta, Output, ReplicaSettings, SLOTS};
+use super::types::{HeldReason, Key, Member, Meta, Output, ReplicaSettings};
+use super::view::View;
 use crate::time::Moment;
 
 /// Pause before an attempt is repeated.
 const RETRY: Duration = Duration::from_secs(1);
-/// Digests are written at most once in this time.
-const DIGESTS_EVERY: Duration = Duration::from_secs(1);
+/// A record with other content is written at most once in this time.
+const CHANGES_EVERY: Duration = Duration::from_secs(1);
 /// How much longer than `failover` etcd may take to end the lease of a dead replica.
 const LEASE_MARGIN: Duration = Duration::from_secs(3);
 
@@ -254,7 +255,7 @@ impl Membership {
     pub(super) fn send(
         &mut self,
         settings: &ReplicaSettings,
-        digests: &[u32; SLOTS],
+        view: &View,
         mirror: &Mirror,
         floor: u64,
         out: &mut Vec<Output>,
@@ -265,17 +266,18 @@ impl Membership {
             self.read_from = now;
             out.push(Output::Read);
         }
-        if self.next_beat(digests).is_none_or(|at| at > now) {
+        if self.next_beat(view).is_none_or(|at| at > now) {
             return;
         }
-        let changed = self.written.as_ref().is_none_or(|written| *written.digests != *digests);
+        let changed = self.written.as_ref().is_none_or(|written| !is_current(written, view));
         let put = changed.then(|| {
             self.put_from = now;
             let member = Arc::new(Member {
                 incarnation: settings.incarnation,
                 format: FORMAT,
                 keys: settings.keys.clone(),
-                digests: Box::new(*digests),
+                digests: Box::new(*view.digests()),
+                unreachable: view.unreachable().to_vec(),
                 wall_ms: 0,
             });
             (member, mirror.revision(&Key::Member(settings.name.clone())))
@@ -345,8 +347,8 @@ impl Membership {
     }
 
     /// When there is something to do.
-    pub(super) fn next_wake(&self, digests: &[u32; SLOTS]) -> Option<Moment> {
-        [self.silent_at(), self.read_at(), self.next_beat(digests)].into_iter().flatten().min()
+    pub(super) fn next_wake(&self, view: &View) -> Option<Moment> {
+        [self.silent_at(), self.read_at(), self.next_beat(view)].into_iter().flatten().min()
     }
 
     /// When everything is read next.
@@ -361,13 +363,13 @@ impl Membership {
     }
 
     /// When the next beat is sent.
-    fn next_beat(&self, digests: &[u32; SLOTS]) -> Option<Moment> {
+    fn next_beat(&self, view: &View) -> Option<Moment> {
         if self.beat.is_some() || !matches!(self.phase, Phase::Joining | Phase::Joined) {
             return None;
         }
         match &self.written {
-            Some(written) if *written.digests != *digests => {
-                Some(self.beat_due.min(self.put_from + DIGESTS_EVERY))
+            Some(written) if !is_current(written, view) => {
+                Some(self.beat_due.min(self.put_from + CHANGES_EVERY))
             }
             _ => Some(self.beat_due),
         }
@@ -381,6 +383,11 @@ impl Trouble {
             Self::Silent(why) | Self::Suspended(why) | Self::Foreign(why) => why,
         }
     }
+}
+
+/// Whether the record says what is true now.
+fn is_current(written: &Member, view: &View) -> bool {
+    *written.digests == *view.digests() && written.unreachable == view.unreachable()
 }
 
 /// Why this replica must not use an etcd with this `meta`; `None` if it may.

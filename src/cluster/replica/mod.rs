@@ -14,6 +14,7 @@
 //! operations  transactions whose result is awaited
 //! mirror      what was seen of etcd
 //! view        who asks: slots, digests
+//! reach       who reaches which server
 //! types
 //! ```
 
@@ -21,6 +22,7 @@ mod claims;
 mod join;
 mod mirror;
 mod operations;
+mod reach;
 mod steps;
 mod types;
 mod values;
@@ -113,8 +115,18 @@ impl Replica {
         }
     }
 
+    /// Takes all servers of this replica by name, and whether each is available. The tokens of one
+    /// that is not are soon checked by the other replicas as well.
+    pub fn set_servers(&mut self, servers: Vec<(&str, bool)>, now: Moment) {
+        let servers = servers.into_iter().map(|(name, is)| (TokenKey::encode_server(name), is));
+        if self.view.set_servers(servers.collect(), now) {
+            self.outputs.push(Output::SlotsChanged);
+        }
+        self.advance(now);
+    }
+
     /// Whether this replica asks about the token.
-    pub fn asks(&self, token: TokenHash) -> bool {
+    pub fn asks(&self, token: &TokenKey) -> bool {
         self.view.asks(token)
     }
 
@@ -124,12 +136,12 @@ impl Replica {
     }
 
     /// The replica that asks about the token by computation; `None` before there is a view.
-    pub fn asker(&self, token: TokenHash) -> Option<&Arc<str>> {
+    pub fn asker(&self, token: &TokenKey) -> Option<&Arc<str>> {
         self.view.asker(token)
     }
 
     /// Whether this replica asks about the token by computation.
-    pub fn is_asker(&self, token: TokenHash) -> bool {
+    pub fn is_asker(&self, token: &TokenKey) -> bool {
         self.view.asker(token) == Some(&self.settings.name)
     }
 
@@ -475,7 +487,7 @@ impl Replica {
         let owns_name = usable && self.membership.phase == Phase::Joined;
         let Self { mirror, settings, operations, .. } = self;
         [
-            self.membership.next_wake(self.view.digests()),
+            self.membership.next_wake(&self.view),
             self.view.next_wake(),
             operations.next_wake().filter(|_| usable),
             self.claims.next_late().filter(|_| usable),

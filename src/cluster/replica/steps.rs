@@ -27,7 +27,7 @@ impl Replica {
     pub(super) fn advance(&mut self, now: Moment) {
         let floor = self.floor();
         let Self { membership, view, mirror, settings, outputs, .. } = self;
-        membership.send(settings, view.digests(), mirror, floor, outputs, now);
+        membership.send(settings, view, mirror, floor, outputs, now);
         if self.membership.trouble.is_none() && self.membership.phase != Phase::Left {
             self.operations.resend(floor, now, &mut self.outputs);
             let why = self.membership.last_error().clone();

@@ -78,6 +78,8 @@ pub struct Member {
     pub keys: Vec<KeyId>,
     /// Digest of the tokens that it can ask about, for each slot.
     pub digests: Box<[u32; SLOTS]>,
+    /// The servers that it does not reach, as in [`TokenKey`], sorted.
+    pub unreachable: Vec<Arc<str>>,
     /// Its wall clock when this was written, in milliseconds since 1970.
     pub wall_ms: i64,
 }
@@ -370,6 +372,23 @@ impl TokenKey {
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Its server, percent-encoded.
+    pub fn server(&self) -> &str {
+        self.0.split_once('/').map_or("", |(server, _)| server)
+    }
+
+    /// A server as [`TokenKey::server`] returns it.
+    pub fn encode_server(name: &str) -> Arc<str> {
+        let mut text = String::with_capacity(name.len());
+        encode(&mut text, name);
+        text.into()
+    }
+
+    /// The name of a server; `None` if it is not encoded as such.
+    pub fn decode_server(server: &str) -> Option<String> {
+        decode(server)
     }
 
     /// The names of its server and its own; `None` if another program has written the key.

@@ -2,13 +2,15 @@
 //!
 //! A replica that gains a slot asks at once; a replica that loses one continues for one `failover`.
 //! Where the digest of a slot differs from its owner's, the two list different tokens, and this
-//! replica asks about all that it lists.
+//! replica asks about all that it lists. If the owner does not reach a token's server, the next
+//! replica that does so asks as well.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::types::{Member, SLOTS, TokenHash, hash_with};
+use super::reach::Reach;
+use super::types::{Member, SLOTS, TokenHash, TokenKey, hash_with};
 use crate::time::Moment;
 
 /// The slots as one replica sees them.
@@ -26,6 +28,7 @@ pub(super) struct View {
     slots: Vec<Slot>,
     /// When the next lost slot is left.
     leave_at: Option<Moment>,
+    reach: Reach,
 }
 
 /// One slot.
@@ -48,6 +51,7 @@ impl View {
             members: BTreeMap::new(),
             slots: vec![Slot::default(); SLOTS],
             leave_at: None,
+            reach: Reach::new(failover),
         }
     }
 
@@ -80,6 +84,19 @@ impl View {
         &self.digests
     }
 
+    /// The servers that this replica does not reach, sorted.
+    pub(super) fn unreachable(&self) -> &[Arc<str>] {
+        self.reach.named()
+    }
+
+    /// Takes all servers of this replica, and whether each is available. Returns whether other tokens
+    /// may be asked about now.
+    pub(super) fn set_servers(&mut self, servers: Vec<(Arc<str>, bool)>, now: Moment) -> bool {
+        let was_limited = self.reach.is_limited();
+        self.reach.set_own(servers, now);
+        was_limited || self.reach.is_limited()
+    }
+
     /// Takes the living replicas from `members`; this one is always among them. Returns whether
     /// other slots are asked now.
     pub(super) fn set_members(
@@ -99,8 +116,9 @@ impl View {
         if !self.members.keys().eq(before.keys()) {
             self.assign();
         }
+        self.reach.set_others(&self.me, members, now);
         self.leave_at = Some(now);
-        self.refresh(now) || first
+        self.refresh(now) || first || self.reach.is_limited()
     }
 
     /// Drops the view. Returns whether there was one.
@@ -112,10 +130,11 @@ impl View {
 
     /// Leaves the slots whose time has come. Returns whether other slots are asked now.
     pub(super) fn refresh(&mut self, now: Moment) -> bool {
+        let was_limited = self.reach.is_limited();
+        let mut changed = self.reach.refresh(now) && (was_limited || self.reach.is_limited());
         if self.leave_at.is_none_or(|at| at > now) {
-            return false;
+            return changed;
         }
-        let mut changed = false;
         self.leave_at = None;
         for index in 0..SLOTS {
             changed |= self.update(index, now);
@@ -139,8 +158,31 @@ impl View {
     }
 
     /// Whether this replica asks about the token.
-    pub(super) fn asks(&self, token: TokenHash) -> bool {
-        self.members.is_empty() || self.slots[token.slot()].asked
+    pub(super) fn asks(&self, token: &TokenKey) -> bool {
+        let slot = token.hash().slot();
+        self.members.is_empty() || self.slots[slot].asked || self.helps(token, slot)
+    }
+
+    /// Whether this replica asks as well, because the owner of the slot does not reach the server. If
+    /// another one lists different tokens, it may not do so for this one.
+    fn helps(&self, token: &TokenKey, slot: usize) -> bool {
+        let helper = self.helper(token.server(), slot);
+        helper.is_some_and(|helper| {
+            let is_sure = *helper == self.me || !self.lists_the_same(helper, slot);
+            is_sure && self.reach.reaches(token.server())
+        })
+    }
+
+    /// The replica that asks in place of the owner of a slot, if that does not reach the server.
+    fn helper(&self, server: &str, slot: usize) -> Option<&Arc<str>> {
+        let owner = self.slots[slot].owner.as_ref().filter(|_| self.reach.is_limited())?;
+        let lacks = |name: &Arc<str>| {
+            if *name == self.me { self.reach.names(server) } else { self.reach.lacks(name, server) }
+        };
+        if !lacks(owner) {
+            return None;
+        }
+        self.members.keys().filter(|name| !lacks(name)).max_by_key(|name| weight(slot, name))
     }
 
     /// Whether all living replicas can ask about the same tokens of this slot.
@@ -157,8 +199,9 @@ impl View {
     }
 
     /// The replica that asks about the token by computation.
-    pub(super) fn asker(&self, token: TokenHash) -> Option<&Arc<str>> {
-        self.slots[token.slot()].owner.as_ref()
+    pub(super) fn asker(&self, token: &TokenKey) -> Option<&Arc<str>> {
+        let slot = token.hash().slot();
+        self.helper(token.server(), slot).or(self.slots[slot].owner.as_ref())
     }
 
     /// The living replicas, sorted by name.
@@ -178,7 +221,7 @@ impl View {
 
     /// When [`View::refresh`] has something to do.
     pub(super) fn next_wake(&self) -> Option<Moment> {
-        self.leave_at
+        [self.leave_at, self.reach.next_wake()].into_iter().flatten().min()
     }
 
     /// Gives each slot to the replica with the highest hash of slot and name.
@@ -198,8 +241,13 @@ impl View {
         let Some(owner) = slot.owner.as_ref().filter(|owner| **owner != self.me) else {
             return true;
         };
-        let digest = self.members.get(owner).and_then(Option::as_ref).map(|m| m.digests[index]);
-        slot.keep_until.is_some() || digest != Some(self.digests[index])
+        slot.keep_until.is_some() || !self.lists_the_same(owner, index)
+    }
+
+    /// Whether another replica lists the same tokens of a slot.
+    fn lists_the_same(&self, name: &str, slot: usize) -> bool {
+        let member = self.members.get(name).and_then(Option::as_ref);
+        member.is_some_and(|member| member.digests[slot] == self.digests[slot])
     }
 }
 

@@ -80,6 +80,7 @@ impl Asking {
     ) -> Option<(TokenId, TokenKey)> {
         match tokens.next_listing_change() {
             Some(ListingChange::Unlisted(hash)) => replica.unlist(hash, now),
+            Some(ListingChange::Servers) => replica.set_servers(tokens.availability(), now),
             Some(ListingChange::Changed { id, key, is_listed, was_listed }) => {
                 let hash = key.hash();
                 match (was_listed, is_listed) {
@@ -87,7 +88,7 @@ impl Asking {
                     (true, false) => replica.unlist(hash, now),
                     (true, true) | (false, false) => {}
                 }
-                let asked = self.asks(hash, is_listed, replica);
+                let asked = self.asks(&key, is_listed, replica);
                 tokens.scheduler.set_asked(id, asked, now);
                 return Some((id, key));
             }
@@ -106,7 +107,7 @@ impl Asking {
             let Some(id) = tokens.scheduler.id_of(key) else { continue };
             let Some(token) = tokens.cluster_key(id) else { continue };
             let is_listed = !tokens.scheduler.is_missing(id);
-            let asked = self.asks(token.hash(), is_listed, replica);
+            let asked = self.asks(&token, is_listed, replica);
             tokens.scheduler.set_asked(id, asked, now);
         }
         self.walk = (end < tokens.scheduler.key_limit()).then_some(end);
@@ -114,13 +115,13 @@ impl Asking {
 
     /// Whether a token is asked about here. One that is not listed, because it has no value, has none
     /// to ask about: only the computed replica logs in for it.
-    fn asks(&self, token: TokenHash, is_listed: bool, replica: &Replica) -> bool {
+    fn asks(&self, token: &TokenKey, is_listed: bool, replica: &Replica) -> bool {
         let is_asked = if is_listed || !replica.has_view() {
             replica.asks(token)
         } else {
             replica.is_asker(token)
         };
-        self.waits_until.is_none() && (is_asked || self.checked_once.contains(&token))
+        self.waits_until.is_none() && (is_asked || self.checked_once.contains(&token.hash()))
     }
 
     /// A token is asked about here until [`end_check`](Self::end_check).

@@ -133,7 +133,7 @@ impl Cluster {
         tokens: &Tokens,
     ) -> Option<ApiError> {
         let key = tokens.cluster_key(id)?;
-        if let Some(other) = self.other_asker(key.hash()) {
+        if let Some(other) = self.other_asker(&key) {
             return Some(ApiError::elsewhere(other));
         }
         let spends = matches!(request, OperatorRequest::Reauth | OperatorRequest::Revoke);

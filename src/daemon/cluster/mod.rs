@@ -525,7 +525,7 @@ impl Cluster {
     }
 
     /// The replica that asks about a token, if that is another one.
-    pub(crate) fn other_asker(&self, token: TokenHash) -> Option<&str> {
+    pub(crate) fn other_asker(&self, token: &TokenKey) -> Option<&str> {
         if self.replica.asks(token) {
             return None;
         }

@@ -55,7 +55,7 @@ impl Cluster {
     /// No value waits any more for the one in the token's source to be verified here.
     pub(super) fn end_check(&mut self, id: TokenId, key: &TokenKey, tokens: &mut Tokens) {
         if self.asking.end_check(key.hash()) {
-            tokens.scheduler.set_asked(id, self.replica.asks(key.hash()), clock::now());
+            tokens.scheduler.set_asked(id, self.replica.asks(key), clock::now());
         }
     }
 

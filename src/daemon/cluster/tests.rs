@@ -451,13 +451,14 @@ async fn check_of_an_operators_value_ends_when_another_value_comes_or_cannot_be_
     let mut world = World::new();
     let id = world.add("quotes", "quotes-1");
     world.settle();
-    let hash = TokenKey::new("sarus", "quotes").hash();
+    let key = TokenKey::new("sarus", "quotes");
+    let hash = key.hash();
     for (sealed_for, revision) in [("quotes", 7), ("orders", 8)] {
         world.cluster.asking.check_once(hash);
         world.tokens.scheduler.set_asked(id, true, clock::now());
         world.new_value("quotes", sealed_for, "quotes-2", revision);
         assert!(!world.cluster.asking.is_checked_once(hash), "{sealed_for}");
-        let asks = world.cluster.replica.asks(hash);
+        let asks = world.cluster.replica.asks(&key);
         assert_eq!(world.tokens.scheduler.is_asked(id), asks, "{sealed_for}");
     }
 }

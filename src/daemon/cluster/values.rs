@@ -281,7 +281,7 @@ impl Cluster {
         let is_unchecked =
             tokens.unchecked_source_value(id).is_some() || is_overtaken && tokens.is_unverified(id);
         if !is_unchecked && self.asking.end_check(key.hash()) {
-            let (now, asked) = (clock::now(), self.replica.asks(key.hash()));
+            let (now, asked) = (clock::now(), self.replica.asks(&key));
             let lives = tokens.verified_value(id).is_some();
             if lives {
                 // The operator's value wins.

@@ -134,6 +134,7 @@ mod tests {
                 format: FORMAT,
                 keys: vec![KeyId(0xaa), KeyId(0xbb)],
                 digests: Box::new([0; SLOTS]),
+                unreachable: Vec::new(),
                 wall_ms: 0,
             };
             let claim = ClaimRecord {

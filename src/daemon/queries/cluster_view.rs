@@ -57,12 +57,15 @@ impl Claim<'_> {
 impl<'a> ClusterView<'a> {
     /// Who has to do with the token of this name on `server`.
     pub(super) fn place_of(self, server: &str, name: &str) -> Place<'a> {
-        let hash = TokenKey::new(server, name).hash();
+        let token = TokenKey::new(server, name);
         Place {
-            replica: self.replica.asker(hash).map(|replica| {
-                if self.replica.asks(hash) { self.settings.name.as_str() } else { &**replica }
+            replica: self.replica.asker(&token).map(|replica| {
+                if self.replica.asks(&token) { self.settings.name.as_str() } else { &**replica }
             }),
-            claim: self.replica.claim_of(hash).map(|(replica, seen)| Claim { replica, seen }),
+            claim: self
+                .replica
+                .claim_of(token.hash())
+                .map(|(replica, seen)| Claim { replica, seen }),
         }
     }
 
@@ -89,6 +92,11 @@ impl<'a> ClusterView<'a> {
                     .into_iter()
                     .flat_map(|record| &record.keys)
                     .map(|key| hex(*key))
+                    .collect(),
+                unreachable: record
+                    .into_iter()
+                    .flat_map(|record| &record.unreachable)
+                    .filter_map(|server| TokenKey::decode_server(server))
                     .collect(),
             }
         });

@@ -16,6 +16,8 @@ pub(crate) struct Listing {
     unlisted: Vec<TokenHash>,
     /// Tokens that are new, or that may have got or lost their value.
     changed: Vec<TokenId>,
+    /// There may be other servers, or one may be available or unavailable now.
+    servers_changed: bool,
 }
 
 /// A change that the cluster must be told about.
@@ -25,12 +27,14 @@ pub(crate) enum ListingChange {
     Unlisted(TokenHash),
     /// The token is new, or something of it has changed.
     Changed { id: TokenId, key: TokenKey, was_listed: bool, is_listed: bool },
+    /// The servers, or whether they are available, may have changed.
+    Servers,
 }
 
 impl Listing {
     /// Whether no change waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.unlisted.is_empty() && self.changed.is_empty()
+        self.unlisted.is_empty() && self.changed.is_empty() && !self.servers_changed
     }
 }
 
@@ -59,6 +63,21 @@ impl Tokens {
         }
     }
 
+    /// A server was added, replaced or removed, or may be available or unavailable now.
+    pub(crate) fn note_servers(&mut self) {
+        if let Some(listing) = &mut self.listing {
+            listing.servers_changed = true;
+        }
+    }
+
+    /// All servers by name, and whether each is available.
+    pub(crate) fn availability(&self) -> Vec<(&str, bool)> {
+        let servers = self.servers.iter().map(|(id, server)| (id, server.settings.name.as_str()));
+        // One that was replaced stays until no token uses it.
+        let current = servers.filter(|(id, name)| self.servers.id_of(name) == Some(*id));
+        current.map(|(id, name)| (name, self.is_available(id))).collect()
+    }
+
     /// A token is added. It is not asked about before it is known which replica asks.
     pub(super) fn note_added(&mut self, id: TokenId) {
         if self.listing.is_some() {
@@ -84,6 +103,9 @@ impl Tokens {
         let listing = self.listing.as_mut()?;
         if let Some(hash) = listing.unlisted.pop() {
             return Some(ListingChange::Unlisted(hash));
+        }
+        if std::mem::take(&mut listing.servers_changed) {
+            return Some(ListingChange::Servers);
         }
         loop {
             let id = self.listing.as_mut()?.changed.pop()?;

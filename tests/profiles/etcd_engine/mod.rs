@@ -42,7 +42,14 @@ fn value(text: &str) -> Record {
 
 fn member() -> Arc<Member> {
     let digests = Box::new([7; SLOTS]);
-    Arc::new(Member { incarnation: 1, format: 1, keys: vec![KeyId(1)], digests, wall_ms: 5 })
+    Arc::new(Member {
+        incarnation: 1,
+        format: 1,
+        keys: vec![KeyId(1)],
+        digests,
+        unreachable: Vec::new(),
+        wall_ms: 5,
+    })
 }
 
 /// Writes one value, whatever is there.

@@ -11,6 +11,10 @@
 //!   differ leaves it at once to a new owner, which may still be looking at its other tokens.
 //!
 //! So no replica may stop asking as long as no replica is lost.
+//!
+//! Also checked: a running daemon asks whose scheduler takes the API for available, if there is one
+//! that could and has done so for long enough. The same gaps are permitted, and two failover times and
+//! 10 s from the moment at which the last one stopped.
 
 use crate::chance::{Ms, SECOND, whole};
 use crate::invariants::{Invariant, Violation};
@@ -22,6 +26,10 @@ const SLACK: Ms = 10 * SECOND;
 /// What it takes a daemon to look at all of its tokens.
 const WALK: Ms = 3 * SECOND;
 
+/// How long after a failover time a replica that reaches the API again asks in place of another one,
+/// with some beats.
+const RECOVERY: Ms = 10 * SECOND;
+
 /// Which tokens are asked about.
 #[derive(Debug)]
 pub(crate) struct Coverage {
@@ -29,6 +37,8 @@ pub(crate) struct Coverage {
     able_since: Vec<Option<Ms>>,
     /// By token: since when none of them does.
     unasked_since: Vec<Option<Ms>>,
+    /// By token: since when none of them does that reaches the API, although one could.
+    unserved_since: Vec<Option<Ms>>,
     /// By token: when it was last asked about.
     asked_at: Vec<Ms>,
     /// When a replica was last lost.
@@ -42,6 +52,7 @@ impl Coverage {
         Self {
             able_since: vec![None; tokens],
             unasked_since: vec![None; tokens],
+            unserved_since: vec![None; tokens],
             asked_at: vec![0; tokens],
             departed: 0,
             troubled_until: 0,
@@ -86,6 +97,7 @@ impl World {
             let mut is_able = false;
             let mut is_able_everywhere = true;
             let (mut is_asked, mut is_newest_asked) = (false, false);
+            let (mut is_servable, mut is_served) = (false, false);
             for daemon in running.filter_map(|host| host.daemon.as_ref()) {
                 let Some((value, _)) = daemon.current(token) else {
                     is_able_everywhere = false;
@@ -93,7 +105,11 @@ impl World {
                 };
                 is_able = true;
                 is_asked |= daemon.asked[token];
-                is_newest_asked |= daemon.asked[token] && value.session == self.api.newest[token];
+                let serves = daemon.asked[token] && daemon.available_since.is_some();
+                is_served |= serves;
+                is_newest_asked |= serves && value.session == self.api.newest[token];
+                let reaches = |since| now > since + 2 * failover + RECOVERY;
+                is_servable |= daemon.available_since.is_some_and(reaches);
             }
             self.watch.survival.asked(now, token, is_newest_asked);
             let coverage = &mut self.watch.coverage;
@@ -102,24 +118,30 @@ impl World {
                 continue;
             }
             let able_since = *coverage.able_since[token].get_or_insert(now);
-            if is_asked {
-                coverage.asked_at[token] = now;
-                coverage.unasked_since[token] = None;
-                continue;
-            }
-            let unasked = now - *coverage.unasked_since[token].get_or_insert(now);
-            if !is_able_everywhere && unasked <= WALK {
-                continue;
-            }
             let departed = coverage.departed;
             let trouble = coverage.troubled_until;
             let excused = if trouble + 2 * failover >= departed { trouble } else { 0 };
             let permitted = (departed.max(excused) + 2 * failover).max(able_since) + SLACK;
-            if now > permitted {
-                let what = format!(
-                    "no replica asks about token {token}, last asked {} ms ago",
-                    now - coverage.asked_at[token]
-                );
+            if is_asked {
+                coverage.asked_at[token] = now;
+                coverage.unasked_since[token] = None;
+            } else {
+                let unasked = now - *coverage.unasked_since[token].get_or_insert(now);
+                if (is_able_everywhere || unasked > WALK) && now > permitted {
+                    let what = format!(
+                        "no replica asks about token {token}, last asked {} ms ago",
+                        now - coverage.asked_at[token]
+                    );
+                    return Err(self.violation(Invariant::EachTokenIsAsked, what));
+                }
+            }
+            if is_served || !is_servable {
+                coverage.unserved_since[token] = None;
+                continue;
+            }
+            let since = *coverage.unserved_since[token].get_or_insert(now);
+            if now > permitted.max(since + 2 * failover + SLACK) {
+                let what = format!("no replica that reaches the API asks about token {token}");
                 return Err(self.violation(Invariant::EachTokenIsAsked, what));
             }
         }

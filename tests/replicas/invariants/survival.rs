@@ -1,8 +1,8 @@
 //! I7: without etcd nothing that lives dies.
 //!
 //! Checked for tokens that any replica keeps alive without spending: the newest value of a token
-//! does not reach its end if a running daemon that holds it asked about it during the last quarter
-//! of its life, and for at least 10 s, without a gap. Whether etcd answered does not matter.
+//! does not reach its end if a running daemon that holds it, and takes the API for available, asked
+//! about it during the last quarter of its life, and for at least 10 s, without a gap. Whether etcd answered does not matter.
 //!
 //! Exceptions: a response of the API about the token was lost in that time, or the API was down, or
 //! the API ended the session.

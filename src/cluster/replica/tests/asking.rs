@@ -6,9 +6,14 @@ fn token(number: u32) -> TokenHash {
     key(&number.to_string()).hash()
 }
 
+/// Whether the replica asks about this token.
+fn asks(peer: &Peer, number: u32) -> bool {
+    peer.replica.asks(&key(&number.to_string()))
+}
+
 /// Tokens of the first thousand that the replica asks about.
 fn asked(peer: &Peer) -> Vec<u32> {
-    (0..1_000).filter(|number| peer.replica.asks(token(*number))).collect()
+    (0..1_000).filter(|number| asks(peer, *number)).collect()
 }
 
 /// Lists a thousand tokens, as all replicas with the same configuration do.
@@ -35,9 +40,9 @@ fn each_token_is_asked_about_by_exactly_one_replica() {
     let mut etcd = Etcd::new();
     let peers = replicas(&["a", "b", "c"], &mut etcd);
     for number in 0..1_000 {
-        let askers: Vec<_> = peers.iter().filter(|peer| peer.replica.asks(token(number))).collect();
+        let askers: Vec<_> = peers.iter().filter(|peer| asks(peer, number)).collect();
         assert_eq!(askers.len(), 1, "token {number}");
-        let computed = peers[0].replica.asker(token(number));
+        let computed = peers[0].replica.asker(&key(&number.to_string()));
         assert_eq!(computed, Some(&askers[0].replica.settings.name));
     }
     for peer in &peers {
@@ -98,27 +103,27 @@ fn only_slots_of_a_lost_replica_change_hands_and_at_once() {
 fn where_digests_differ_each_replica_asks_about_all_that_it_lists() {
     let mut etcd = Etcd::new();
     let mut peers = replicas(&["a", "b"], &mut etcd);
-    let new =
-        (1_000..9_000).find(|n| peers[0].replica.asker(token(*n)).is_some_and(|r| **r == *"b"));
-    let new = token(new.expect("b owns half of all slots"));
-    assert!(!peers[0].replica.asks(new));
+    let new = (1_000..9_000)
+        .find(|n| peers[0].replica.asker(&key(&n.to_string())).is_some_and(|r| **r == *"b"));
+    let new = new.expect("b owns half of all slots");
+    assert!(!asks(&peers[0], new));
     let now = peers[0].now;
-    peers[0].replica.list(new, now);
-    assert!(peers[0].replica.asks(new), "b does not list it");
+    peers[0].replica.list(token(new), now);
+    assert!(asks(&peers[0], new), "b does not list it");
     peers[0].settle(&mut etcd);
     assert!(peers[0].reports.contains(&Output::SlotsChanged));
     peers[1].settle(&mut etcd);
-    peers[1].replica.list(new, now);
+    peers[1].replica.list(token(new), now);
     peers[1].pass(seconds(2), &mut etcd);
     peers[0].settle(&mut etcd);
-    assert!(peers[1].replica.asks(new), "b lists it now");
-    assert!(peers[0].replica.asks(new), "left late");
+    assert!(asks(&peers[1], new), "b lists it now");
+    assert!(asks(&peers[0], new), "left late");
     for _ in 0..12 {
         for peer in &mut peers {
             peer.pass(FAILOVER / 10, &mut etcd);
         }
     }
-    assert!(!peers[0].replica.asks(new) && peers[1].replica.asks(new));
+    assert!(!asks(&peers[0], new) && asks(&peers[1], new));
 }
 
 #[test]
@@ -166,8 +171,9 @@ fn token_hashes_and_owners_are_stable_across_versions() {
     assert_eq!(key("quotes").hash(), TokenHash(PINNED_HASH));
     let mut etcd = Etcd::new();
     let peers = replicas(&["keeper-a", "keeper-b"], &mut etcd);
-    let first: Vec<&str> =
-        (0..8).filter_map(|n| peers[0].replica.asker(token(n)).map(|name| &**name)).collect();
+    let first: Vec<&str> = (0..8)
+        .filter_map(|n| peers[0].replica.asker(&key(&n.to_string())).map(|name| &**name))
+        .collect();
     assert_eq!(first, PINNED_OWNERS);
 }
 
@@ -176,3 +182,117 @@ const PINNED_HASH: u64 = 10_714_804_280_293_858_772;
 const PINNED_OWNERS: [&str; 8] = [
     "keeper-b", "keeper-a", "keeper-a", "keeper-b", "keeper-b", "keeper-a", "keeper-b", "keeper-b",
 ];
+
+/// Who asks about each of a hundred tokens, by number of replicas.
+fn askers(peers: &[Peer], number: u32) -> Vec<usize> {
+    (0..peers.len()).filter(|peer| asks(&peers[*peer], number)).collect()
+}
+
+/// Passes time for all replicas, a beat at a time.
+fn pass(peers: &mut [Peer], time: Duration, etcd: &mut Etcd) {
+    let steps = time.as_millis() / seconds(1).as_millis();
+    for _ in 0..steps {
+        for peer in &mut *peers {
+            peer.pass(seconds(1), etcd);
+        }
+    }
+}
+
+/// A replica sees that the server of all tokens is available, or is not.
+fn set_available(peer: &mut Peer, is_available: bool) {
+    peer.replica.set_servers(vec![("s", is_available), ("other", true)], peer.now);
+}
+
+/// Three replicas that have reached their servers for long.
+fn that_reach_all(etcd: &mut Etcd) -> Vec<Peer> {
+    let mut peers = replicas(&["a", "b", "c"], etcd);
+    for peer in &mut peers {
+        set_available(peer, true);
+    }
+    pass(&mut peers, FAILOVER * 3, etcd);
+    peers
+}
+
+#[test]
+fn tokens_of_a_replica_that_cannot_reach_their_server_are_asked_about_by_the_next_one_as_well() {
+    let mut etcd = Etcd::new();
+    let mut peers = that_reach_all(&mut etcd);
+    let of_a: Vec<u32> = asked(&peers[0]);
+    set_available(&mut peers[0], false);
+    pass(&mut peers, seconds(2), &mut etcd);
+    assert!(of_a.iter().all(|number| askers(&peers, *number) == [0]), "a short outage");
+    pass(&mut peers, FAILOVER / 3 + seconds(2), &mut etcd);
+    for number in 0..1_000 {
+        let asking = askers(&peers, number);
+        if of_a.contains(&number) {
+            assert!(asking == [0, 1] || asking == [0, 2], "token {number}: {asking:?}");
+            let name = if asking[1] == 1 { "b" } else { "c" };
+            let key = key(&number.to_string());
+            assert!(peers.iter().all(|peer| peer.replica.asker(&key).unwrap().as_ref() == name));
+        } else {
+            assert_eq!(asking.len(), 1, "token {number}");
+        }
+        let on_another_server = TokenKey::new("other", &number.to_string());
+        let asking = peers.iter().filter(|peer| peer.replica.asks(&on_another_server));
+        assert_eq!(asking.count(), 1, "token {number} of the other server");
+    }
+}
+
+#[test]
+fn replica_that_reaches_its_server_again_is_relieved_after_one_failover() {
+    let mut etcd = Etcd::new();
+    let mut peers = that_reach_all(&mut etcd);
+    let of_a: Vec<u32> = asked(&peers[0]);
+    set_available(&mut peers[0], false);
+    pass(&mut peers, FAILOVER + seconds(4), &mut etcd);
+    set_available(&mut peers[0], true);
+    pass(&mut peers, FAILOVER.saturating_sub(seconds(1)), &mut etcd);
+    assert!(of_a.iter().all(|number| askers(&peers, *number).len() == 2), "left late");
+    pass(&mut peers, seconds(6), &mut etcd);
+    assert!(of_a.iter().all(|number| askers(&peers, *number) == [0]));
+    assert!(peers.iter().all(|peer| peer.replica.next_wake().is_some()));
+}
+
+#[test]
+fn no_replica_asks_in_place_of_another_while_it_does_not_reach_the_server_itself() {
+    let mut etcd = Etcd::new();
+    let mut peers = that_reach_all(&mut etcd);
+    let before: Vec<_> = (0..1_000).map(|number| askers(&peers, number)).collect();
+    for peer in &mut peers {
+        set_available(peer, false);
+    }
+    for _ in 0..12 {
+        pass(&mut peers, seconds(3), &mut etcd);
+        let now: Vec<_> = (0..1_000).map(|number| askers(&peers, number)).collect();
+        assert_eq!(now, before);
+    }
+    // The server recovers for all: each replica notices within the pause between two probes.
+    for index in 0..peers.len() {
+        set_available(&mut peers[index], true);
+        pass(&mut peers, seconds(2), &mut etcd);
+    }
+    for _ in 0..12 {
+        let now: Vec<_> = (0..1_000).map(|number| askers(&peers, number)).collect();
+        assert_eq!(now, before);
+        pass(&mut peers, seconds(3), &mut etcd);
+    }
+}
+
+#[test]
+fn if_two_of_three_replicas_cannot_reach_the_server_the_third_asks_about_everything() {
+    let mut etcd = Etcd::new();
+    let mut peers = that_reach_all(&mut etcd);
+    set_available(&mut peers[0], false);
+    set_available(&mut peers[2], false);
+    pass(&mut peers, FAILOVER + seconds(4), &mut etcd);
+    assert_eq!(asked(&peers[1]).len(), 1_000);
+    // A replica that dies leaves nothing behind.
+    etcd.set(&Key::Member("c".into()), None);
+    let mut alive = peers;
+    alive.truncate(2);
+    pass(&mut alive, FAILOVER + seconds(2), &mut etcd);
+    assert_eq!(asked(&alive[1]).len(), 1_000);
+    set_available(&mut alive[0], true);
+    pass(&mut alive, FAILOVER + seconds(4), &mut etcd);
+    assert!((0..1_000).all(|number| askers(&alive, number).len() == 1));
+}

@@ -252,6 +252,7 @@ fn a_wall_clock_that_differs_is_reported_once() {
             format: FORMAT,
             keys: vec![KEY],
             digests: Box::new([0; SLOTS]),
+            unreachable: Vec::new(),
             wall_ms,
         };
         etcd.set(&Key::Member("b".into()), Some(Record::Member(Arc::new(member))));
