@@ -63,6 +63,7 @@ impl Arena {
     }
 
     /// The string of a handle of this arena.
+    #[inline]
     pub(crate) fn get(&self, handle: &Handle) -> &[u8] {
         let (chunk, from) = position(handle.0.get());
         let place = &self.chunks[chunk][from..];

@@ -3,6 +3,7 @@
 //!
 //! The clients are separate processes on the server's core.
 
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -36,15 +37,22 @@ const STORING: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// As many clients as the daemon has connections for.
-const CROWD: usize = 16;
+const SEARCHERS: usize = 16;
+
+/// Each of their searches is answered within this time, in milliseconds.
+const MOST_WAIT: f64 = 500.0;
+
+/// The word for clients that search by name. They print the milliseconds of each response.
+const SEARCH: &str = "search";
 
 /// The clients of each scene, by the words that [`look`] knows.
-const SCENES: [(&str, &[&str]); 5] = [
+const SCENES: [(&str, &[&str]); 6] = [
     ("no client", &[]),
     ("`status` in a loop", &["status"]),
     ("/metrics in a loop", &["metrics"]),
     ("the page open", &["page"]),
-    ("all of these, and 16 clients that search by name", &["status", "metrics", "page", "crowd"]),
+    ("16 clients that search by name", &[SEARCH]),
+    ("all of these at once", &["status", "metrics", "page", SEARCH]),
 ];
 
 /// Runs all measurements.
@@ -74,6 +82,7 @@ fn answers(run: &mut Run<'_>, daemon: &Daemon, listen: SocketAddr) {
         (&["status"][..], Target::AtMost(100.0)),
         (&["status", "--json"], Target::AtMost(100.0)),
         (&["status", "t-0000123456"], Target::AtMost(100.0)),
+        (&["status", "*0123456"], Target::AtMost(20.0)),
     ] {
         let what = format!("`{}`, the whole process", arguments.join(" "));
         told(run, &what, target, || {
@@ -86,8 +95,12 @@ fn answers(run: &mut Run<'_>, daemon: &Daemon, listen: SocketAddr) {
     told(run, "/metrics on `control.listen`", most, || drop(get_tcp(listen, "/metrics")));
     told(run, "/metrics on the socket", most, || drop(get(dial(&socket), "/metrics")));
     told(run, "/healthz", Target::None, || drop(get_tcp(listen, "/healthz")));
-    let path = "/v1/tokens?order=worst&filter=*99";
-    told(run, "a search by name", Target::None, || drop(get(dial(&socket), path)));
+    for filter in ["*99", "*9999*", "*9*", "t-?????????9"] {
+        let path = format!("/v1/tokens?order=worst&filter={}", filter.replace('?', "%3F"));
+        let what = format!("a search by name: `{filter}`");
+        let target = if filter == "*99" { Target::AtMost(20.0) } else { Target::None };
+        told(run, &what, target, || drop(get(dial(&socket), &path)));
+    }
 }
 
 /// Repeats a request; reports the median and the slowest.
@@ -121,9 +134,13 @@ fn scene(
     who: &[&str],
 ) {
     let this = std::env::current_exe().expect("this program");
+    let printed = run.folder.join("waits");
     let start = |word: &&str| {
         let mut look = command(&this, Core::Server, run.pinned);
         look.args(["look", word, &listen.to_string()]).arg(daemon.config());
+        if *word == SEARCH {
+            look.stdout(File::create(&printed).expect("room"));
+        }
         Process(look.spawn().expect("started"))
     };
     let looking: Vec<_> = who.iter().map(start).collect();
@@ -142,6 +159,19 @@ fn scene(
     run.table.tell(&format!("{what}: lateness p99"), most, "ms", Target::AtMost(10.0));
     run.table.tell(&format!("{what}: the latest, at most"), late.most(), "ms", Target::None);
     run.table.tell(&format!("{what}: CPU"), cpu, "%", Target::None);
+    if who.contains(&SEARCH) {
+        let text = fs::read_to_string(&printed).expect("what it printed");
+        let mut waits: Vec<f64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        waits.sort_by(f64::total_cmp);
+        let [half, most] = [waits.len() / 2, waits.len() - 1].map(|at| waits[at]);
+        run.table.tell(&format!("{what}: a search, median"), half, "ms", Target::None);
+        run.table.tell(
+            &format!("{what}: a search, slowest of {}", waits.len()),
+            most,
+            "ms",
+            Target::AtMost(MOST_WAIT),
+        );
+    }
 }
 
 /// The daemon's own histogram of lateness: upper bounds in milliseconds, with counts.
@@ -201,12 +231,15 @@ pub(super) fn look(word: &str, listen: SocketAddr, config: &Path) {
             get_tcp(listen, "/page/stream");
         },
         _ => thread::scope(|scope| {
-            for n in 0..CROWD {
+            for n in 0..SEARCHERS {
                 let path = format!("/v1/tokens?order=worst&filter=*{n}");
                 let socket = &socket;
                 scope.spawn(move || {
                     loop {
-                        get(dial(socket), &path);
+                        let began = now();
+                        let is_answer = get(dial(socket), &path).starts_with("HTTP/1.1 200");
+                        let taken = began.elapsed().as_secs_f64() * 1e3;
+                        println!("{}", if is_answer { taken } else { f64::INFINITY });
                     }
                 });
             }

@@ -193,19 +193,23 @@ impl CompactToken {
     }
 
     /// Whether another replica asks about the token, without expanding it.
+    #[inline]
     pub fn is_elsewhere(&self) -> bool {
         self.task() == TASK_ELSEWHERE
     }
 
+    #[inline]
     fn digit(&self, place: u32) -> u8 {
         self.digits / 3_u8.pow(place) % 3
     }
 
+    #[inline]
     fn task(&self) -> u8 {
         self.digits / 54
     }
 
     /// [`Token::summary`] without expanding the token. A paused or failing token is never compact.
+    #[inline]
     pub fn summary(&self) -> TokenSummary {
         let expiry =
             || self.origin() + Duration::from_millis(u32::from_le_bytes(self.remaining_ms).into());
@@ -225,6 +229,7 @@ impl CompactToken {
     }
 
     /// A moment before all stored ones, from which they count.
+    #[inline]
     pub fn origin(&self) -> Moment {
         let mut bytes = [0; 8];
         bytes[..self.origin.len()].copy_from_slice(&self.origin);

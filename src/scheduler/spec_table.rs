@@ -63,6 +63,7 @@ impl SpecTable {
         }
     }
 
+    #[inline]
     pub(super) fn get(&self, number: u32) -> Option<&TokenSpec> {
         self.list[number as usize].as_ref().map(|shared| &shared.spec)
     }

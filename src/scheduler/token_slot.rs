@@ -120,10 +120,12 @@ impl IdleToken {
         &self.token
     }
 
+    #[inline]
     pub(super) fn spec(&self) -> u32 {
         u16::from_le_bytes(self.spec).into()
     }
 
+    #[inline]
     pub(super) fn summary(&self) -> TokenSummary {
         self.token.summary()
     }

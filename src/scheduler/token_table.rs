@@ -161,6 +161,7 @@ impl TokenTable {
     }
 
     /// Summary and spec of a token. For an idle token, only its row is read.
+    #[inline]
     pub(super) fn summary(&self, id: u32) -> Option<(TokenSummary, &TokenSpec)> {
         let (summary, spec) = match self.rows.get(id as usize)? {
             TokenRow::Free => return None,

@@ -1,10 +1,10 @@
 //! Queries for a page of tokens.
 
 use super::digest::{Digest, Disclosure};
+use super::name_filter::{NameFilter, SearchedName};
 use super::top_k::{SeverityRank, TopK, rank};
 use super::views::View;
 use crate::control::{ApiError, ApiErrorKind, ListParams, Order, Reply, TokenPage};
-use crate::daemon::tokens::TokenRegistry;
 use crate::lifecycle::{State, TokenSummary};
 use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::NamePattern;
@@ -30,7 +30,7 @@ pub(crate) struct ListQuery {
 /// Which tokens are wanted.
 #[derive(Debug)]
 struct TokenFilter {
-    name: Option<NamePattern>,
+    name: Option<Box<NameFilter>>,
     states: Vec<State>,
 }
 
@@ -51,18 +51,15 @@ impl TokenFilter {
             let state = State::ALL.into_iter().find(|state| state.as_str() == word);
             states.push(state.ok_or_else(|| bad(&format!("there is no state {word:?}")))?);
         }
-        Ok(Self { name, states })
+        Ok(Self { name: name.map(NameFilter::new).map(Box::new), states })
     }
 
     const fn is_all(&self) -> bool {
         self.name.is_none() && self.states.is_empty()
     }
 
-    fn matches(&self, state: State, id: TokenId, registry: &TokenRegistry) -> bool {
-        let named =
-            |name: &NamePattern| registry.token(id).is_some_and(|entry| name.matches(entry.name()));
-        (self.states.is_empty() || self.states.contains(&state))
-            && self.name.as_ref().is_none_or(named)
+    fn matches_state(&self, state: State) -> bool {
+        self.states.is_empty() || self.states.contains(&state)
     }
 }
 
@@ -114,21 +111,26 @@ impl ListQuery {
         self.wanted.name.is_some()
     }
 
+    /// Whether it compares pairs of bytes of names.
+    pub(super) fn reads_pairs(&self) -> bool {
+        self.wanted.name.as_ref().is_some_and(|filter| filter.reads_pairs())
+    }
+
+    /// Whether it wants tokens of this name. Adds the time to `work`, see [`NameFilter::matches`].
+    pub(super) fn matches_name(&self, name: &SearchedName<'_>, work: &mut usize) -> bool {
+        self.wanted.name.as_ref().is_none_or(|filter| filter.matches(name, work))
+    }
+
     pub(crate) fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
     }
 
-    pub(crate) fn visit(
-        &mut self,
-        id: TokenId,
-        summary: TokenSummary,
-        spec: &TokenSpec,
-        registry: &TokenRegistry,
-    ) {
+    /// Visits a token whose name is wanted.
+    pub(super) fn visit(&mut self, id: TokenId, summary: TokenSummary, spec: &TokenSpec) {
         if let Some(digest) = &mut self.digest {
             digest.visit(summary, spec, id.key());
         }
-        if !self.wanted.matches(summary.state, id, registry) {
+        if !self.wanted.matches_state(summary.state) {
             return;
         }
         match &mut self.found {
@@ -215,15 +217,15 @@ pub(crate) fn check_filter(listing: &ListParams) {
     let wanted = TokenFilter::parse(listing);
     for name in ["quotes-1", "a.b", "\u{e4}\u{f6}", "[x]", &*longest, filter] {
         if let Ok(TokenFilter { name: Some(pattern), .. }) = &wanted {
-            let fits = pattern.matches(name);
+            let fits = pattern.matches(&SearchedName::new(name.as_bytes(), true), &mut 0);
             if !filter.contains('[') && !filter.contains('/') && !name.contains('/') {
                 assert_eq!(fits, fits_simply(filter, name), "{filter:?} {name:?}");
             }
         }
         // What completes a name asks for all that begin with it.
         let escaped = NamePattern::parse_strictly(&format!("{}*", Pattern::escape(name)));
-        if let Ok(escaped) = escaped {
-            assert!(escaped.matches(name), "{name:?}");
+        if let Ok(escaped) = escaped.map(NameFilter::new) {
+            assert!(escaped.matches(&SearchedName::new(name.as_bytes(), true), &mut 0), "{name:?}");
         }
     }
     if let Ok(rank) = parse_cursor(listing.cursor.as_deref().unwrap_or_default()) {

@@ -9,6 +9,7 @@ mod digest;
 mod events;
 mod list;
 mod metrics;
+mod name_filter;
 mod scan;
 mod top_k;
 mod views;

@@ -15,6 +15,7 @@ use super::View;
 use super::dashboard::DashboardQuery;
 use super::list::ListQuery;
 use super::metrics::MetricsQuery;
+use super::name_filter::SearchedName;
 use crate::clock::{self, Stopwatch};
 use crate::time::Moment;
 
@@ -25,9 +26,13 @@ const SLICE: Duration = Duration::from_micros(300);
 /// Tokens between two readings of the clock: some microseconds.
 const STRIDE: u32 = 512;
 
-/// Names that are matched between two readings of the clock: some microseconds, or 300 with the
-/// slowest pattern.
-const NAMES: u32 = 32;
+/// The same for names: about the nanoseconds after which the clock is read, see
+/// [`NameFilter::matches`](super::name_filter::NameFilter::matches). The slowest pattern takes 70 µs
+/// for one name.
+const STRIDE_WORK: usize = 10_000;
+
+/// Nanoseconds to read a name, or to visit a token.
+const NAME_WORK: usize = 10;
 
 /// Scans take [`BUDGET`] of each period at most: a single search by name among a million tokens
 /// does not wait.
@@ -222,21 +227,22 @@ impl Scan {
         }
     }
 
-    /// Tokens between two readings of the clock.
-    fn stride_length(&self) -> u32 {
-        let by_name = |query: &&Query| matches!(query, Query::List(list) if list.reads_names());
-        match u32::try_from(self.queries.iter().filter(by_name).count()) {
-            Ok(0) => STRIDE,
-            Ok(queries) => (NAMES / queries).max(1),
-            Err(_) => 1,
-        }
-    }
-
     /// Visits some tokens.
     fn stride(&mut self, view: &View<'_>) {
-        let (scheduler, registry) = (&view.tokens.scheduler, &view.tokens.registry);
-        let all = scheduler.key_limit();
-        let end = self.next.saturating_add(self.stride_length()).min(all);
+        let by_name = |query: &Query| matches!(query, Query::List(list) if list.reads_names());
+        let all = view.tokens.scheduler.key_limit();
+        let is_full = if self.queries.first().is_some_and(by_name) {
+            self.stride_names(view, all)
+        } else {
+            self.stride_summaries(view, all)
+        };
+        self.is_complete = is_full || self.next >= all;
+    }
+
+    /// Visits some tokens before the key `all`. Returns whether no more is wanted.
+    fn stride_summaries(&mut self, view: &View<'_>, all: u32) -> bool {
+        let scheduler = &view.tokens.scheduler;
+        let end = self.next.saturating_add(STRIDE).min(all);
         let mut is_full = self.queries.is_empty();
         while self.next < end && !is_full {
             let key = self.next;
@@ -245,7 +251,7 @@ impl Scan {
             for query in &mut self.queries {
                 match query {
                     Query::List(list) => {
-                        list.visit(id, summary, spec, registry);
+                        list.visit(id, summary, spec);
                         is_full = list.is_full();
                     }
                     Query::Metrics(metrics) => metrics.visit(summary, spec),
@@ -253,7 +259,34 @@ impl Scan {
                 }
             }
         }
-        self.is_complete = is_full || self.next >= all;
+        is_full
+    }
+
+    /// As [`stride_summaries`](Self::stride_summaries), for queries that read names. The state of a
+    /// token is read only if a query wants its name.
+    fn stride_names(&mut self, view: &View<'_>, all: u32) -> bool {
+        let (scheduler, registry) = (&view.tokens.scheduler, &view.tokens.registry);
+        let (mut work, mut is_full) = (0, false);
+        let reads_pairs = |query: &Query| matches!(query, Query::List(list) if list.reads_pairs());
+        let with_pairs = self.queries.iter().any(reads_pairs);
+        while self.next < all && work < STRIDE_WORK && !is_full {
+            let key = self.next;
+            self.next += 1;
+            work += NAME_WORK;
+            let Some(name) = registry.name_of_key(key) else { continue };
+            let name = SearchedName::new(name, with_pairs);
+            for query in &mut self.queries {
+                if let Query::List(list) = query
+                    && list.matches_name(&name, &mut work)
+                    && let Some((id, summary, spec)) = scheduler.summary(key)
+                {
+                    work += NAME_WORK;
+                    list.visit(id, summary, spec);
+                    is_full = list.is_full();
+                }
+            }
+        }
+        is_full
     }
 }
 
