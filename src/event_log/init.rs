@@ -17,6 +17,7 @@ use crate::clock::wall_clock;
 use crate::settings::{Log, LogFormat};
 use crate::systemd;
 use crate::text::colors_enabled;
+use crate::time::Moment;
 
 /// Kind of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,16 @@ impl Guard {
     pub fn reload_filter(&self, level: &str) -> Result<(), InitError> {
         let filter = filter::parse(level).map_err(InitError::Filter)?;
         self.filter.reload(filter).map_err(|error| InitError::Filter(error.to_string()))
+    }
+
+    /// When to [retry](Self::retry); `None` if nothing has failed.
+    pub fn due(&self) -> Option<Moment> {
+        self.writer.due()
+    }
+
+    /// Writes the lines that wait because no thread could be started, if that is due again.
+    pub fn retry(&self) {
+        self.writer.retry();
     }
 
     /// Number of lines that were dropped because the output was too slow or failed.

@@ -1,4 +1,5 @@
-//! Bounded queue of log lines, and the thread that writes them.
+//! Bounded queue of log lines, and the thread that writes them. The thread ends when no line has come
+//! for [`LINGER`], and the next line starts it again.
 //!
 //! Logging never blocks the daemon. If the output stalls (a full queue) or fails (disk full, closed
 //! pipe, journald stopped):
@@ -37,6 +38,10 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Pause between two attempts to write to a non-blocking output that is full.
 const POLL: Duration = Duration::from_millis(10);
 
+/// How long the thread waits for another line before it ends: a check and what follows it in the next
+/// seconds need one thread.
+const LINGER: Duration = Duration::from_secs(10);
+
 /// One queued line.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -50,14 +55,21 @@ pub(super) struct Line {
 pub(super) type Report = Box<dyn Fn(u64) -> Vec<u8> + Send>;
 
 /// The queue, shared by senders and the writer thread.
-#[derive(Debug)]
 struct LineQueue {
     state: Mutex<State>,
     changed: Condvar,
-    capacity: usize,
+    limits: Limits,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// See [`CAPACITY`].
+    capacity: usize,
+    /// See [`LINGER`].
+    linger: Duration,
+}
+
+#[derive(Default)]
 struct State {
     waiting: VecDeque<Line>,
     /// Dropped lines that were not reported yet.
@@ -66,21 +78,24 @@ struct State {
     dropped: u64,
     /// The queue accepts no more lines.
     ended: bool,
-    /// The writer thread has ended.
-    has_ended: bool,
+    /// What the thread runs, while there is none.
+    resting: Option<Box<LineWriter>>,
+    /// A thread runs, or has been started.
+    is_running: bool,
+    /// When to start the thread again, after that has failed.
+    retry: Option<Moment>,
 }
 
 /// Adds lines to the queue. Never blocks on the output.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct LineSender(Arc<LineQueue>);
 
 /// Handle of the writer thread. Dropping it flushes the queue.
 pub(super) struct WriterHandle(Arc<LineQueue>);
 
-/// Takes lines from the queue and writes them; runs in the writer thread.
-struct LineWriter<W> {
-    shared: Arc<LineQueue>,
-    output: W,
+/// Writes lines; runs in the writer thread.
+struct LineWriter {
+    output: Box<dyn Write + Send>,
     report: Report,
     /// The unwritten part of a partially written line. Written before any other line.
     unwritten: Vec<u8>,
@@ -89,34 +104,43 @@ struct LineWriter<W> {
     reported: Option<Moment>,
 }
 
+/// What the thread does next.
+enum Turn<'a> {
+    Write(Line),
+    /// The output may work again.
+    CatchUp,
+    /// No line has come for a while; the queue is locked.
+    Rest(MutexGuard<'a, State>),
+    End,
+}
+
 /// Starts the writer thread for `output`.
 ///
 /// # Errors
 ///
 /// If the thread cannot be started.
-pub(super) fn spawn_writer<W: Write + Send + 'static>(
-    output: W,
+pub(super) fn spawn_writer(
+    output: impl Write + Send + 'static,
     report: Report,
 ) -> io::Result<(LineSender, WriterHandle)> {
-    with_capacity(output, report, CAPACITY)
+    with_limits(output, report, Limits { capacity: CAPACITY, linger: LINGER })
 }
 
-fn with_capacity<W: Write + Send + 'static>(
-    output: W,
+fn with_limits(
+    output: impl Write + Send + 'static,
     report: Report,
-    capacity: usize,
+    limits: Limits,
 ) -> io::Result<(LineSender, WriterHandle)> {
-    let state = Mutex::new(State::default());
-    let shared = Arc::new(LineQueue { state, changed: Condvar::new(), capacity });
     let writer = LineWriter {
-        shared: Arc::clone(&shared),
-        output,
+        output: Box::new(output),
         report,
         unwritten: Vec::new(),
         retained: VecDeque::new(),
         reported: None,
     };
-    thread::Builder::new().name("log".to_owned()).spawn(move || writer.run())?;
+    let state = Mutex::new(State { resting: Some(Box::new(writer)), ..State::default() });
+    let shared = Arc::new(LineQueue { state, changed: Condvar::new(), limits });
+    shared.start_thread(&mut shared.state())?;
     Ok((LineSender(Arc::clone(&shared)), WriterHandle(shared)))
 }
 
@@ -127,6 +151,59 @@ impl LineQueue {
 
     fn count_dropped(&self, lines: usize) {
         self.state().count_dropped(lines as u64);
+    }
+
+    /// Wakes the thread, or starts it. If that fails, the lines wait for the next attempt.
+    fn wake(self: &Arc<Self>, state: &mut State) {
+        if state.is_running {
+            self.changed.notify_all();
+        } else if state.retry.is_none_or(|retry| retry <= clock::now()) {
+            let failed = self.start_thread(state).is_err();
+            state.retry = failed.then(|| clock::now() + RETRY_PAUSE);
+        }
+    }
+
+    fn start_thread(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        thread::Builder::new().name("log".to_owned()).spawn(move || shared.run())?;
+        state.is_running = true;
+        Ok(())
+    }
+
+    /// The thread.
+    fn run(&self) {
+        let Some(mut writer) = self.state().resting.take() else { return };
+        loop {
+            match self.next(writer.is_behind()) {
+                Turn::Write(line) => writer.write_line(self, line),
+                // What still fails is repeated in the next turn.
+                Turn::CatchUp => drop(writer.catch_up(self)),
+                Turn::Rest(mut state) => {
+                    state.resting = Some(writer);
+                    state.is_running = false;
+                    return;
+                }
+                Turn::End => break,
+            }
+        }
+        writer.finish(self);
+        self.state().is_running = false;
+        self.changed.notify_all();
+    }
+
+    fn next(&self, is_behind: bool) -> Turn<'_> {
+        let state = self.state();
+        let is_behind = is_behind || state.unreported_drops > 0;
+        let patience = if is_behind { RETRY_PAUSE } else { self.limits.linger };
+        let is_idle = |state: &mut State| state.waiting.is_empty() && !state.ended;
+        let waited = self.changed.wait_timeout_while(state, patience, is_idle);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        match state.waiting.pop_front() {
+            Some(line) => Turn::Write(line),
+            None if state.ended => Turn::End,
+            None if is_behind => Turn::CatchUp,
+            None => Turn::Rest(state),
+        }
     }
 }
 
@@ -140,12 +217,12 @@ impl State {
 impl LineSender {
     /// Adds a line. If the queue is full, the line is dropped and counted.
     pub(super) fn add(&self, line: Line) {
-        let LineQueue { changed, capacity, .. } = &*self.0;
+        let capacity = self.0.limits.capacity;
         let mut state = self.0.state();
-        let room = if line.is_error { capacity + MAX_RETAINED } else { *capacity };
+        let room = if line.is_error { capacity + MAX_RETAINED } else { capacity };
         if state.waiting.len() < room && !state.ended {
             state.waiting.push_back(line);
-            changed.notify_all();
+            self.0.wake(&mut state);
         } else {
             state.count_dropped(1);
         }
@@ -158,13 +235,30 @@ impl WriterHandle {
         self.0.state().dropped
     }
 
+    /// When to [retry](Self::retry); `None` unless lines wait because the thread could not be
+    /// started.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.0.state().retry
+    }
+
+    /// Starts the thread if that has failed and is due again.
+    pub(super) fn retry(&self) {
+        let mut state = self.0.state();
+        if state.retry.is_some() {
+            self.0.wake(&mut state);
+        }
+    }
+
     /// Waits until all lines are written or dropped, for at most `grace`. Returns false on timeout.
     fn end(&self, grace: Duration) -> bool {
         let LineQueue { changed, .. } = &*self.0;
         let mut state = self.0.state();
         state.ended = true;
-        changed.notify_all();
-        let end = changed.wait_timeout_while(state, grace, |state| !state.has_ended);
+        if state.is_running || !state.waiting.is_empty() {
+            state.retry = None;
+            self.0.wake(&mut state);
+        }
+        let end = changed.wait_timeout_while(state, grace, |state| state.is_running);
         !end.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
@@ -175,64 +269,46 @@ impl Drop for WriterHandle {
     }
 }
 
-impl<W: Write> LineWriter<W> {
-    fn run(mut self) {
-        while let Some(line) = self.next() {
-            let works = self.catch_up().is_ok();
-            let Some(Line { bytes, is_error }) = line else { continue };
-            if works && self.put(&bytes).is_ok() {
-                continue;
-            }
-            if is_error && self.retained.len() < MAX_RETAINED {
-                self.retained.push_back(bytes);
-            } else {
-                self.shared.count_dropped(1);
-            }
+impl LineWriter {
+    fn write_line(&mut self, shared: &LineQueue, Line { bytes, is_error }: Line) {
+        let works = self.catch_up(shared).is_ok();
+        if works && self.put(shared, &bytes).is_ok() {
+            return;
         }
-        self.reported = None;
-        // Lines that cannot be written now are dropped; there is no output left to report that.
-        let _ = self.catch_up();
-        self.shared.count_dropped(self.retained.len() + usize::from(!self.unwritten.is_empty()));
-        self.shared.state().has_ended = true;
-        self.shared.changed.notify_all();
+        if is_error && self.retained.len() < MAX_RETAINED {
+            self.retained.push_back(bytes);
+        } else {
+            shared.count_dropped(1);
+        }
     }
 
-    /// The next line; `Some(None)` if it is time to catch up; `None` at the end.
-    #[expect(clippy::option_option, reason = "an iterator's end, and a turn without a line")]
-    fn next(&self) -> Option<Option<Line>> {
-        let LineQueue { changed, .. } = &*self.shared;
-        let is_idle = |state: &mut State| state.waiting.is_empty() && !state.ended;
-        let mut state = self.shared.state();
-        let is_behind =
-            !self.unwritten.is_empty() || !self.retained.is_empty() || state.unreported_drops > 0;
-        state = if is_behind {
-            let waited = changed.wait_timeout_while(state, RETRY_PAUSE, is_idle);
-            waited.unwrap_or_else(PoisonError::into_inner).0
-        } else {
-            changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner)
-        };
-        match state.waiting.pop_front() {
-            Some(line) => Some(Some(line)),
-            None if state.ended => None,
-            None => Some(None),
-        }
+    /// Makes the last attempt for what could not be written.
+    fn finish(mut self, shared: &LineQueue) {
+        self.reported = None;
+        // Lines that cannot be written now are dropped; there is no output left to report that.
+        let _ = self.catch_up(shared);
+        shared.count_dropped(self.retained.len() + usize::from(!self.unwritten.is_empty()));
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.unwritten.is_empty() || !self.retained.is_empty()
     }
 
     /// Writes what precedes the next line: the rest of the last line, the report of dropped lines,
     /// and the retained errors.
-    fn catch_up(&mut self) -> io::Result<()> {
+    fn catch_up(&mut self, shared: &LineQueue) -> io::Result<()> {
         self.finish_line()?;
-        let dropped = self.shared.state().unreported_drops;
+        let dropped = shared.state().unreported_drops;
         let is_due =
             self.reported.is_none_or(|reported| clock::now().since(reported) >= RETRY_PAUSE);
         if dropped > 0 && is_due {
             let report = (self.report)(dropped);
-            self.put(&report)?;
-            self.shared.state().unreported_drops -= dropped;
+            self.put(shared, &report)?;
+            shared.state().unreported_drops -= dropped;
             self.reported = Some(clock::now());
         }
         while let Some(line) = self.retained.pop_front() {
-            if let Err(error) = self.put(&line) {
+            if let Err(error) = self.put(shared, &line) {
                 self.retained.push_front(line);
                 return Err(error);
             }
@@ -241,10 +317,10 @@ impl<W: Write> LineWriter<W> {
     }
 
     /// Writes a line. After a partial write, the rest is written later, before any other line.
-    fn put(&mut self, line: &[u8]) -> io::Result<()> {
+    fn put(&mut self, shared: &LineQueue, line: &[u8]) -> io::Result<()> {
         self.finish_line()?;
         match self.write(line) {
-            (0, Some(error)) if is_too_long(&error) => self.shared.count_dropped(1),
+            (0, Some(error)) if is_too_long(&error) => shared.count_dropped(1),
             (0, Some(error)) => return Err(error),
             (written, Some(_)) => self.unwritten.extend_from_slice(&line[written..]),
             (_, None) => {}
@@ -281,181 +357,4 @@ fn is_too_long(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Receiver, Sender, channel};
-
-    use super::*;
-
-    /// Writes nothing until its gate is opened.
-    struct Stalled(Receiver<()>, Sender<Vec<u8>>);
-
-    impl Write for Stalled {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            let _ = self.0.recv();
-            let _ = self.1.send(line.to_vec());
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// A disk with room for so many bytes.
-    #[derive(Clone, Default)]
-    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
-
-    impl Disk {
-        fn make_room(&self, bytes: usize) {
-            self.0.lock().unwrap().0 = bytes;
-        }
-
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().1.clone()).unwrap()
-        }
-    }
-
-    impl Write for Disk {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            let (room, content) = &mut *self.0.lock().unwrap();
-            let fits = line.len().min(*room);
-            if fits == 0 {
-                return Err(ErrorKind::StorageFull.into());
-            }
-            *room -= fits;
-            content.extend_from_slice(&line[..fits]);
-            Ok(fits)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn report() -> Report {
-        Box::new(|dropped| format!("lost {dropped}\n").into_bytes())
-    }
-
-    fn line(text: &str) -> Line {
-        Line { bytes: format!("{text}\n").into_bytes(), is_error: text.starts_with("error") }
-    }
-
-    fn add(sender: &LineSender, text: &str, times: usize) {
-        (0..times).for_each(|_| sender.add(line(text)));
-    }
-
-    /// Waits until the thread has taken every line.
-    fn settle(handle: &WriterHandle) {
-        let deadline = clock::now() + Duration::from_secs(60);
-        while !handle.0.state().waiting.is_empty() {
-            assert!(clock::now() < deadline, "the thread takes no line");
-            thread::yield_now();
-        }
-    }
-
-    /// How many lines the reports among these count.
-    fn reported(text: &str) -> u64 {
-        text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok()).sum()
-    }
-
-    fn count(text: &str, wanted: &str) -> usize {
-        text.lines().filter(|line| *line == wanted).count()
-    }
-
-    #[test]
-    fn all_lines_are_written_before_shutdown_ends() {
-        let (go, gate) = channel();
-        let (out, lines) = channel();
-        let (sender, handle) = spawn_writer(Stalled(gate, out), report()).unwrap();
-        add(&sender, "line", 500);
-        drop(go);
-        drop(handle);
-        assert_eq!(lines.try_iter().count(), 500);
-    }
-
-    #[test]
-    fn lines_beyond_the_capacity_are_counted_and_errors_have_extra_capacity() {
-        let (go, gate) = channel();
-        let (out, lines) = channel();
-        let (sender, handle) = with_capacity(Stalled(gate, out), report(), 4).unwrap();
-        add(&sender, "line", 100);
-        add(&sender, "error", 100);
-        let dropped = handle.dropped();
-        assert!((95..=96).contains(&dropped), "{dropped}");
-        drop(go);
-        drop(handle);
-        let text = String::from_utf8(lines.try_iter().flatten().collect()).unwrap();
-        assert_eq!(count(&text, "error"), 100);
-        assert_eq!(count(&text, "line") as u64 + reported(&text), 100, "{text}");
-    }
-
-    #[test]
-    fn shutdown_gives_up_on_a_stalled_output() {
-        let (_go, gate) = channel();
-        let (out, _lines) = channel();
-        let (sender, handle) = with_capacity(Stalled(gate, out), report(), 4).unwrap();
-        add(&sender, "line", 100);
-        assert!(!handle.end(Duration::from_millis(1)));
-    }
-
-    #[test]
-    fn errors_are_written_later_and_other_lines_counted_exactly_while_the_disk_is_full() {
-        for room in [0, 1, 3, 5, 9, 10, 11] {
-            let disk = Disk::default();
-            disk.make_room(room);
-            let (sender, handle) = spawn_writer(disk.clone(), report()).unwrap();
-            add(&sender, "line", 70);
-            add(&sender, "error", 2);
-            add(&sender, "line", 30);
-            settle(&handle);
-            disk.make_room(usize::MAX);
-            add(&sender, "last", 1);
-            drop(handle);
-            let text = disk.text();
-            assert_eq!(count(&text, "error"), 2, "room for {room}: {text}");
-            assert_eq!(count(&text, "line") as u64 + reported(&text), 100, "{room}: {text}");
-            assert!(text.ends_with("last\n"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_report_that_could_not_be_written_is_repeated_with_the_new_total() {
-        let disk = Disk::default();
-        let (sender, handle) = spawn_writer(disk.clone(), report()).unwrap();
-        for _ in 0..5 {
-            add(&sender, "line", 20);
-            settle(&handle);
-        }
-        disk.make_room(usize::MAX);
-        drop(handle);
-        assert_eq!(disk.text(), "lost 100\n");
-    }
-
-    #[test]
-    fn retained_errors_are_bounded_and_the_oldest_are_retained() {
-        let disk = Disk::default();
-        let (sender, handle) = spawn_writer(disk.clone(), report()).unwrap();
-        (0..MAX_RETAINED + 10).for_each(|number| sender.add(line(&format!("error {number}"))));
-        settle(&handle);
-        disk.make_room(usize::MAX);
-        drop(handle);
-        let text = disk.text();
-        assert_eq!(reported(&text), 10);
-        assert_eq!(text.lines().nth(1), Some("error 0"));
-    }
-
-    #[test]
-    fn the_log_catches_up_without_a_further_line() {
-        let disk = Disk::default();
-        let (sender, handle) = spawn_writer(disk.clone(), report()).unwrap();
-        add(&sender, "line", 3);
-        add(&sender, "error", 1);
-        settle(&handle);
-        disk.make_room(usize::MAX);
-        let deadline = clock::now() + Duration::from_secs(60);
-        while disk.text() != "lost 3\nerror\n" {
-            assert!(clock::now() < deadline, "{}", disk.text());
-            thread::sleep(POLL);
-        }
-    }
-}
+mod tests;

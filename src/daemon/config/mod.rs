@@ -132,11 +132,16 @@ impl Config {
 
     /// When [`retry`](Self::retry) has something to do.
     pub(crate) fn next_retry(&self) -> Option<Moment> {
-        [self.client_retry, self.unread.due()].into_iter().flatten().min()
+        let log = self.filter.as_ref().and_then(Guard::due);
+        [self.client_retry, self.unread.due(), log].into_iter().flatten().min()
     }
 
-    /// Repeats what has failed at startup: building clients, and reading files of `conf.d`.
+    /// Repeats what has failed: writing the log, and at startup building clients and reading files
+    /// of `conf.d`.
     pub(crate) fn retry(&mut self, now: Moment, tokens: &Tokens) {
+        if let Some(filter) = &self.filter {
+            filter.retry();
+        }
         if self.is_stopping {
             return;
         }
