@@ -88,6 +88,20 @@ impl Server {
         }
     }
 
+    /// Waits until the server has received no request for this time.
+    pub(super) fn wait_for_silence(&mut self, silence: Duration) {
+        let began = now();
+        let (mut before, mut last) = (self.requests(), began);
+        while last.elapsed() < silence {
+            assert!(began.elapsed() < PATIENCE, "no request for {silence:?} within {PATIENCE:?}");
+            pause(LOOK * 100);
+            let requests = self.requests();
+            if requests > before {
+                (before, last) = (requests, now());
+            }
+        }
+    }
+
     pub(super) fn plain_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.plain)
     }
@@ -102,9 +116,11 @@ impl Server {
 }
 
 /// Writes an inventory of this many tokens, numbered from this number. Names have 12 bytes, values
-/// have 36 bytes.
+/// have 36 bytes. The daemon watches the directory of its inventory, so nothing else is in it.
 pub(super) fn inventory(folder: &Path, first: u64, tokens: u64) -> PathBuf {
-    let path = folder.join(format!("{first}-{tokens}.jsonl"));
+    let own = folder.join("inventories");
+    fs::create_dir_all(&own).expect("a writable folder");
+    let path = own.join(format!("{first}-{tokens}.jsonl"));
     if path.exists() {
         return path;
     }

@@ -1,9 +1,10 @@
-//! What the daemon does while nothing is due: next to nothing, in all of its threads together.
+//! What the daemon does and needs while nothing is due: next to nothing, in all of its threads together.
 
 use tokio::net::UnixDatagram;
 
 use crate::support::{
-    Daemon, Stage, context_switches, seconds, server_table, simulator, until_within, with_mounts,
+    Daemon, Stage, anonymous_memory, context_switches, seconds, server_table, simulator, threads,
+    until_within, with_mounts,
 };
 
 /// How long it is watched.
@@ -12,6 +13,12 @@ const WATCHED: std::time::Duration = seconds(30);
 /// Context switches in that time at the most: 10 a minute is the promise for wake-ups, and one can
 /// be two switches if it waits for a lock.
 const MOST: u64 = 10;
+
+/// Threads at the most: the main loop and the state database. The others end when they are idle.
+const MOST_THREADS: usize = 2;
+
+/// Anonymous memory at the most, in kB: twice that of a debug build. A release has two thirds of it.
+const MOST_MEMORY: u64 = 7_000;
 
 /// A stage with three tokens of half an hour: one in a folder of its own, one behind a link, and
 /// one among others.
@@ -31,9 +38,9 @@ async fn staged() -> (tokenkeep::simulator::Simulator, Stage) {
     (server, stage)
 }
 
-/// Starts the daemon where no other process mounts anything, waits until it has settled, and
-/// counts the context switches of all its threads.
-async fn switches_while_idle(stage: &Stage, variables: &[(&str, &str)]) -> u64 {
+/// Starts the daemon where no other process mounts anything, waits until it has settled, and asserts
+/// that it wakes up rarely and needs few threads and little memory.
+async fn assert_idle(stage: &Stage, variables: &[(&str, &str)]) {
     let started = || {
         let mut command = stage.command("run");
         command.envs(variables.iter().copied());
@@ -46,33 +53,35 @@ async fn switches_while_idle(stage: &Stage, variables: &[(&str, &str)]) -> u64 {
     }
     let pid = daemon.pid();
     let mut last = 0;
+    // The switches of a thread that ends are no longer counted.
     until_within(seconds(120), seconds(5), "it has settled", || {
         let before = std::mem::replace(&mut last, context_switches(pid));
-        last <= before + 1
+        last <= before + 1 && threads(pid) <= MOST_THREADS
     })
     .await;
     let before = context_switches(pid);
     tokio::time::sleep(WATCHED).await;
     let switches = context_switches(pid).saturating_sub(before);
-    daemon.stop().await;
-    switches
-}
-
-#[tokio::test]
-async fn three_idle_tokens_on_local_files_cause_few_wake_ups() {
-    let (_server, stage) = staged().await;
-    let switches = switches_while_idle(&stage, &[]).await;
     assert!(switches <= MOST, "{switches} context switches in {WATCHED:?}");
+    assert!(threads(pid) <= MOST_THREADS);
+    let memory = anonymous_memory(pid);
+    assert!(memory <= MOST_MEMORY, "{memory} kB of anonymous memory");
+    daemon.stop().await;
 }
 
 #[tokio::test]
-async fn three_idle_tokens_with_the_shipped_watchdog_cause_few_wake_ups() {
+async fn three_idle_tokens_on_local_files_need_few_wake_ups_two_threads_and_little_memory() {
+    let (_server, stage) = staged().await;
+    assert_idle(&stage, &[]).await;
+}
+
+#[tokio::test]
+async fn three_idle_tokens_with_the_shipped_watchdog_need_no_more() {
     let (_server, stage) = staged().await;
     let path = stage.path("notify");
     let manager = UnixDatagram::bind(&path).expect("a socket");
     let socket = path.to_str().expect("UTF-8");
     let variables = [("NOTIFY_SOCKET", socket), ("WATCHDOG_USEC", "60000000")];
-    let switches = switches_while_idle(&stage, &variables).await;
-    assert!(switches <= MOST, "{switches} context switches in {WATCHED:?}");
+    assert_idle(&stage, &variables).await;
     drop(manager);
 }

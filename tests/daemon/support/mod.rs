@@ -28,7 +28,9 @@ pub(crate) use self::hung::Hung;
 pub(crate) use self::line::Line;
 pub(crate) use self::mounts::{in_user_namespace, with_mounts};
 pub(crate) use self::oauth::{OAuthServer, Request as OAuthRequest};
-pub(crate) use self::processes::{context_switches, descriptors, of_process, running, threads};
+pub(crate) use self::processes::{
+    anonymous_memory, context_switches, descriptors, of_process, running, threads,
+};
 pub(crate) use self::relogin::{configuration, expired, prints_new};
 pub(crate) use self::stage::{Stage, mode, server_table, token_table};
 pub(crate) use self::terminal::{Terminal, on_a_terminal};

@@ -38,6 +38,13 @@ fn entries(pid: u32, folder: &str) -> usize {
     fs::read_dir(format!("/proc/{pid}/{folder}")).expect("a running process").count()
 }
 
+/// The anonymous memory of a process in kB.
+pub(crate) fn anonymous_memory(pid: u32) -> u64 {
+    let status = of_process(pid, "status");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a process");
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
 /// The voluntary context switches of all threads of a process so far: each wake-up of a thread ends
 /// in one. The others only show that other processes want the processor.
 pub(crate) fn context_switches(pid: u32) -> u64 {
