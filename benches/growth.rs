@@ -4,6 +4,12 @@
 //! `cargo bench --bench growth` prints the table. There is no server and no socket: responses are
 //! generated 20 ms after their requests, in virtual time, so only scheduling and the lifecycle rules
 //! are measured.
+//!
+//! A cost that has not grown by more than the logarithm of the number of tokens since the row before
+//! is within log n. Larger data also leaves the CPU's caches, which no algorithm prevents. So each row
+//! measures a random read in an array of the scheduler's size, too, and states how many such reads
+//! the growth beyond the logarithm is worth. A number of reads that does not grow with the rows is
+//! latency of the memory, not of the algorithm.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -17,8 +23,8 @@ use tokenkeep::outcome::Outcome;
 use tokenkeep::scheduler::{Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket, TokenSpec};
 use tokenkeep::time::Moment;
 
-/// From a small installation to the largest for one daemon.
-const COUNTS: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
+/// From a small installation to four times the largest that is intended for one daemon.
+const COUNTS: [u32; 5] = [1_000, 10_000, 100_000, 1_000_000, 4_000_000];
 
 /// Every token's life.
 const LIFE: Duration = Duration::from_secs(1_800);
@@ -27,26 +33,67 @@ const LIFE: Duration = Duration::from_secs(1_800);
 const LATENCY: Duration = Duration::from_millis(20);
 
 /// Checks that are measured for each count; at the largest, at least one for each token.
-const CHECKS: u32 = 2_000_000;
+const CHECKS: u32 = 4_000_000;
+
+/// Random reads of the yardstick.
+const READS: u32 = 4_000_000;
 
 /// Repetitions of an operation that takes almost no time.
 const CALLS: u32 = 100_000;
 
+/// Figures of one measurement vary by this factor between runs.
+const NOISE: f64 = 1.15;
+
+/// What is measured: bytes for a token, and times in nanoseconds.
+const FIGURES: [&str; 6] =
+    ["bytes a token", "after checks", "add, ns", "check, ns", "next wake, ns", "census, ns"];
+
+/// The figures with one number of tokens.
+struct Row {
+    tokens: u32,
+    figures: [f64; FIGURES.len()],
+    /// A random read in an array of the scheduler's size, in ns.
+    read: f64,
+}
+
 fn main() {
-    println!(
-        "{:>9} {:>9} {:>10} {:>9} {:>12} {:>10} {:>10}",
-        "tokens", "bytes", "after", "add", "check", "next wake", "census"
-    );
-    println!(
-        "{:>9} {:>9} {:>10} {:>9} {:>12} {:>10} {:>10}",
-        "", "a token", "checks", "ns", "ns", "ns", "ns"
-    );
-    for count in COUNTS {
+    print!("{:>9} {:>6}", "tokens", "log n");
+    FIGURES.iter().for_each(|figure| print!(" {figure:>22}"));
+    println!(" {:>8}", "read, ns");
+    let mut before: Option<Row> = None;
+    let mut beyond = 0;
+    for tokens in COUNTS {
+        let row = Row::measure(tokens);
+        // What a cost of order log n grows by.
+        let log =
+            before.as_ref().map(|before| f64::from(tokens).ln() / f64::from(before.tokens).ln());
+        print!("{tokens:>9} {:>6}", log.map_or(String::new(), |log| format!("×{log:.2}")));
+        for (n, value) in row.figures.into_iter().enumerate() {
+            let growth = before.as_ref().zip(log).map_or(String::new(), |(before, log)| {
+                let earlier = before.figures[n];
+                let verdict = if value <= earlier * log * NOISE {
+                    "ok".into()
+                } else {
+                    beyond += 1;
+                    format!("+{:.1} reads", (value - earlier * log) / row.read)
+                };
+                format!("×{:.2} {verdict}", value / earlier)
+            });
+            print!(" {:>22}", format!("{value:.1} {growth:<14}"));
+        }
+        println!(" {:>8.1}", row.read);
+        before = Some(row);
+    }
+    println!("\n{beyond} figures grew by more than log n × {NOISE} since the row before.");
+}
+
+impl Row {
+    fn measure(tokens: u32) -> Self {
         let mut shop = Shop::new();
-        let added = cpu(|| shop.open(count)) / count;
-        let at_first = shop.bytes_a_token(count);
-        shop.run(count);
-        let checked = cpu(|| shop.run(CHECKS)) / CHECKS;
+        let added = cpu(|| shop.open(tokens));
+        let at_first = shop.bytes_a_token(tokens);
+        shop.run(tokens);
+        let checked = cpu(|| shop.run(CHECKS));
         let woken = cpu(|| {
             (0..CALLS).for_each(|_| {
                 black_box(shop.scheduler.next_wake());
@@ -57,15 +104,38 @@ fn main() {
                 black_box(shop.scheduler.state_counts());
             });
         });
-        println!(
-            "{count:>9} {at_first:>9.1} {:>10.1} {:>9} {:>12} {:>10} {:>10}",
-            shop.bytes_a_token(count),
-            added.as_nanos(),
-            checked.as_nanos(),
-            (woken / CALLS).as_nanos(),
-            (counted / CALLS).as_nanos(),
-        );
+        let nanos = |time: Duration, times: u32| time.as_secs_f64() * 1e9 / f64::from(times);
+        Self {
+            tokens,
+            figures: [
+                at_first,
+                shop.bytes_a_token(tokens),
+                nanos(added, tokens),
+                nanos(checked, CHECKS),
+                nanos(woken, CALLS),
+                nanos(counted, CALLS),
+            ],
+            read: random_read(shop.scheduler.footprint()),
+        }
     }
+}
+
+/// Time of one random read in an array of `size` bytes, in ns. The place of each read depends on the
+/// read before, so that the CPU cannot start two of them at once.
+fn random_read(size: usize) -> f64 {
+    // Not zero: the kernel would map one page of zeros everywhere.
+    let array = vec![1_u64; size.div_ceil(8)];
+    let mut random = 7_u64;
+    let spent = cpu(|| {
+        for _ in 0..READS {
+            // The high bits of a linear congruential generator, scaled to the array.
+            let at = (u128::from(random) * array.len() as u128) >> 64;
+            let read = array[usize::try_from(at).expect("an index")];
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(read);
+        }
+    });
+    black_box(random);
+    spent.as_secs_f64() * 1e9 / f64::from(READS)
 }
 
 /// A scheduler with one server, and the requests in flight.

@@ -1,10 +1,10 @@
 //! Benchmark for `docs/development/performance.md`: the daemon and its peers, in one run.
 //!
 //! `benches/run` installs the peers and starts this. Alone, `cargo bench --bench speed` skips missing
-//! peers. Words after `--` select parts instead of all: `saturation`, `profiles`, `tls`, `memory`,
-//! `million`, `lateness`, `peers`. `watching` and `replicas` run only if they are selected. With `free` the system
-//! chooses the cores; otherwise the server has one core and its client another. `plot` also draws
-//! the plot.
+//! peers. Words after `--` select parts instead of all: `small`, `saturation`, `profiles`, `tls`,
+//! `memory`, `million`, `lateness`, `storm`, `peers`. `watching` and `replicas` run only if they are
+//! selected. With `free` the system chooses the cores; otherwise the server has one core and its
+//! client another. `plot` also draws the plot.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -13,9 +13,12 @@ mod million;
 mod peers;
 mod plot;
 mod process;
+mod repeats;
 mod replicas;
 mod saturation;
+mod small;
 mod stage;
+mod storm;
 mod stub;
 mod table;
 mod tasks;
@@ -25,6 +28,7 @@ use std::path::Path;
 
 use peers::Own;
 use process::{is_installed, now};
+use small::Small;
 use table::Table;
 
 /// Path of the plot.
@@ -89,6 +93,7 @@ fn measure(wanted: &[&str]) {
         task_bytes: 0.0,
         points: Vec::new(),
     };
+    let small = run.wants("small").then(|| Small::start(&run));
     if run.wants("saturation") {
         saturation::plain(&mut run);
     }
@@ -104,6 +109,9 @@ fn measure(wanted: &[&str]) {
     if run.wants("million") || run.wants("lateness") {
         million::all(&mut run);
     }
+    if run.wants("storm") {
+        storm::all(&mut run);
+    }
     // Only if selected: with these, all parts would take more than ten minutes.
     if wanted.contains(&"watching") {
         watching::all(&mut run);
@@ -114,6 +122,9 @@ fn measure(wanted: &[&str]) {
     // Otherwise the peers run in the idle minute of the million tokens.
     if run.wants("peers") && !run.wants("million") {
         peers::all(&mut run);
+    }
+    if let Some(small) = small {
+        small.finish(&mut run);
     }
     if wanted.contains(&"plot") {
         std::fs::write(PLOT, plot::draw(&run.points)).expect("a writable folder");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::memory::{EVENLY, a_crowd, an_hour, grouped, play};
+use super::memory::{EVENLY, MOST_BYTES, a_crowd, an_hour, grouped, play};
 use super::process::{now, pause};
 use super::stage::{Daemon, MILLION, Play, Server};
 use super::table::Target;
@@ -27,7 +27,7 @@ pub(super) fn all(run: &mut Run<'_>) {
     if run.wants("million") {
         cold(run, &mut server, &play);
         run.table.part("A million tokens: memory for each, store included");
-        let (mut daemon, bytes) = an_hour(run, &mut server, &play, Target::AtMost(140.0));
+        let (mut daemon, bytes) = an_hour(run, &mut server, &play, Target::AtMost(MOST_BYTES));
         run.own.bytes = bytes;
         run.points.push(Point { tokens: MILLION, bytes, lateness_ms: None });
         a_crowd(run, &mut server, &mut daemon, &play);

@@ -1,7 +1,7 @@
 //! Processes under measurement: starts them, and reads their CPU time and memory from the kernel.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -58,6 +58,20 @@ impl Process {
         cpu_fields(&format!("/proc/{}/stat", self.0.id()), 11)
     }
 
+    /// CPU time of its living threads, exact to the nanosecond.
+    pub(super) fn exact_cpu(&self) -> Duration {
+        let of = |path: &Path| {
+            let text = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+            text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0)
+        };
+        Duration::from_nanos(self.threads().map(|thread| of(&thread)).sum())
+    }
+
+    /// Number of its threads.
+    pub(super) fn thread_count(&self) -> f64 {
+        self.status("Threads:")
+    }
+
     /// Resident bytes.
     pub(super) fn resident(&self) -> f64 {
         self.status("VmRSS:") * 1024.0
@@ -71,13 +85,17 @@ impl Process {
 
     /// Context switches of all its threads.
     pub(super) fn switches(&self) -> f64 {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("a process");
-        let of = |thread: fs::DirEntry| {
-            let path = thread.path().join("status");
-            let text = fs::read_to_string(path).unwrap_or_default();
+        let of = |thread: &Path| {
+            let text = fs::read_to_string(thread.join("status")).unwrap_or_default();
             field(&text, "voluntary_ctxt_switches:") + field(&text, "nonvoluntary_ctxt_switches:")
         };
-        threads.filter_map(Result::ok).map(of).sum()
+        self.threads().map(|thread| of(&thread)).sum()
+    }
+
+    /// Where `/proc` describes each thread.
+    fn threads(&self) -> impl Iterator<Item = PathBuf> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("a process");
+        threads.filter_map(Result::ok).map(|thread| thread.path())
     }
 
     fn status(&self, key: &str) -> f64 {

@@ -39,6 +39,15 @@ pub(super) struct Server {
     pub(super) certificate: PathBuf,
 }
 
+/// What the stub server has counted since its start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) requests: f64,
+    /// TLS handshakes without and with a resumed session.
+    pub(super) full: f64,
+    pub(super) resumed: f64,
+}
+
 impl Server {
     pub(super) fn start(folder: &Path, name: &str, pinned: bool) -> Self {
         let certificate = folder.join(format!("{name}.pem"));
@@ -62,21 +71,24 @@ impl Server {
 
     /// Requests so far.
     pub(super) fn requests(&mut self) -> f64 {
-        self.told("")
+        self.execute("").requests
     }
 
     /// Sets the lives that the server reports, so that with the schedule [`EVENLY`] all tokens are
     /// checked once in this time, evenly spread; `None` for lives of a day.
     pub(super) fn spread_over(&mut self, period: Option<Duration>) {
         let period = period.map_or(0, |period| period.as_millis());
-        self.told(&period.to_string());
+        self.execute(&format!("period {period}"));
     }
 
-    fn told(&mut self, line: &str) -> f64 {
+    /// Executes a line of the stub's input, and returns what it has counted so far.
+    pub(super) fn execute(&mut self, line: &str) -> Counts {
         writeln!(self.ask, "{line}").expect("a stub that runs");
         let mut said = String::new();
         self.said.read_line(&mut said).expect("a stub that runs");
-        said.trim().parse().expect("a number")
+        let mut counts = said.split_whitespace().map(|count| count.parse().expect("a number"));
+        let mut count = || counts.next().expect("three of them");
+        Counts { requests: count(), full: count(), resumed: count() }
     }
 
     /// Waits until the server has received this many requests.
@@ -170,12 +182,15 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Starts a daemon in `folder`; it restores the state of an earlier daemon with this name.
     pub(super) fn start(folder: &Path, play: &Play<'_>) -> Self {
-        let own = folder.join(play.name);
-        let config = configure(folder, play);
-        let log = own.join("log");
-        let child = command(&program(), Core::Client, play.pinned)
+        Self::run(&configure(folder, play), play.pinned)
+    }
+
+    /// Starts a daemon with this configuration. Its log is beside it.
+    pub(super) fn run(config: &Path, pinned: bool) -> Self {
+        let log = config.with_file_name("log");
+        let child = command(&program(), Core::Client, pinned)
             .args(["run", "--config"])
-            .arg(&config)
+            .arg(config)
             .stdin(Stdio::null())
             .stdout(File::create(&log).expect("room"))
             .spawn()

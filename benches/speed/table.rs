@@ -1,5 +1,9 @@
 //! Output table: each measurement with its target.
 
+use std::fmt::{self, Display, Formatter};
+
+use super::repeats::Repeats;
+
 /// Target of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target {
@@ -9,11 +13,22 @@ pub(super) enum Target {
     AtLeast(f64),
 }
 
+impl Display for Target {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::AtMost(most) => write!(f, "≤ {}", number(*most)),
+            Self::AtLeast(least) => write!(f, "≥ {}", number(*least)),
+        }
+    }
+}
+
 /// All measurements so far. Each is printed at once, so that a run can be watched.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     parts: usize,
     missed: usize,
+    unstable: usize,
     skipped: Vec<String>,
 }
 
@@ -32,14 +47,30 @@ impl Table {
 
     /// Adds a measurement with its target.
     pub(super) fn tell(&mut self, what: &str, value: f64, unit: &str, target: Target) {
-        let (wanted, met) = match target {
-            Target::None => (String::new(), None),
-            Target::AtMost(most) => (format!("≤ {}", number(most)), Some(value <= most)),
-            Target::AtLeast(least) => (format!("≥ {}", number(least)), Some(value >= least)),
+        let met = match target {
+            Target::None => None,
+            Target::AtMost(most) => Some(value <= most),
+            Target::AtLeast(least) => Some(value >= least),
         };
         self.missed += usize::from(met == Some(false));
         let verdict = met.map_or("", |met| if met { "met" } else { "**missed**" });
-        println!("| {what} | {} {unit} | {wanted} | {verdict} |", number(value));
+        println!("| {what} | {} {unit} | {target} | {verdict} |", number(value));
+    }
+
+    /// Adds the ratio of two medians with its target; if the repeats of a side vary too much, says so
+    /// instead.
+    pub(super) fn compare(&mut self, what: &str, own: &Repeats, other: &Repeats, target: Target) {
+        match own.ratio_to(other) {
+            Ok(ratio) => self.tell(what, ratio, "×", target),
+            Err(spreads) => {
+                let [own, other] = spreads.map(|spread| spread * 100.0);
+                println!(
+                    "| {what} | no ratio: repeats vary by {own:.0}% and {other:.0}% | {target} | \
+                     **not stable** |"
+                );
+                self.unstable += 1;
+            }
+        }
     }
 
     /// Reports a measurement that is not possible on this machine.
@@ -52,7 +83,11 @@ impl Table {
     pub(super) fn end(self, minutes: f64) {
         let skipped =
             if self.skipped.is_empty() { "nothing".into() } else { self.skipped.join(", ") };
-        println!("\n{} targets missed; skipped: {skipped}; {minutes:.1} min.", self.missed);
+        let Self { missed, unstable, .. } = self;
+        println!(
+            "\n{missed} targets missed; {unstable} ratios not stable; skipped: {skipped}; \
+             {minutes:.1} min."
+        );
     }
 }
 
