@@ -11,7 +11,7 @@ use std::time::Duration;
 use reqwest::Proxy;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
@@ -19,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use super::client_error::ClientError;
 use super::context::ClientCertificateState;
 use super::materials::{CERT_KEYS, CertificateWarning, KEY_KEYS, Materials, place};
+use super::tls_sessions::TlsSessions;
 use super::transport_error::reason;
 use super::tunnel::Tunnel;
 use crate::settings::Server;
@@ -191,6 +192,7 @@ fn tls(
         _ => builder.with_client_cert_resolver(Arc::clone(certificate_request) as _),
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.resumption = Resumption::store(Arc::<TlsSessions>::default());
     Ok(config)
 }
 

@@ -14,7 +14,7 @@
 //! webhook                 posts to URLs outside the API
 //! interpret  connections  meaning of a response; pools
 //! http_client  fast_path  settings of the HTTP library; reads the usual response
-//! transport_error  tunnel
+//! transport_error  tunnel  tls_sessions
 //! envelope  materials  status
 //! context
 //! client_error  retry_after  redact  json_repair  certificate
@@ -39,6 +39,7 @@ mod redact;
 mod request;
 mod retry_after;
 mod status;
+mod tls_sessions;
 mod transport_error;
 mod tunnel;
 mod webhook;

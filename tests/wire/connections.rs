@@ -102,6 +102,25 @@ async fn a_fresh_connection_resumes_the_tls_session_of_a_pooled_one() {
 }
 
 #[tokio::test]
+async fn as_many_sessions_are_resumed_at_once_as_were_opened_at_once() {
+    const AT_ONCE: usize = 32;
+    // The first response tells that this server has no HTTP/2; then each needs a connection.
+    let react = |visit: &Visit| match (visit.connection, visit.request) {
+        (1, 1) => Reaction::Api,
+        _ => Reaction::ApiAfter(1 + AT_ONCE),
+    };
+    let (server, client) = started(Protocol::Tls, react).await;
+    query(&client, Connection::Pooled).await;
+    join_all((0..AT_ONCE).map(|_| query(&client, Connection::Pooled))).await;
+    assert_eq!(server.connections(), AT_ONCE);
+    join_all((0..AT_ONCE).map(|_| query(&client, Connection::Fresh))).await;
+    let visits = server.visits();
+    let [before, after] = [&visits[..=AT_ONCE], &visits[1 + AT_ONCE..]];
+    assert!(before.iter().filter(|visit| visit.resumed).count() < AT_ONCE / 2, "{before:#?}");
+    assert!(after.iter().all(|visit| visit.resumed), "{after:#?}");
+}
+
+#[tokio::test]
 async fn query_on_a_reused_connection_that_ends_is_resent_once_on_a_fresh_one() {
     for protocol in Protocol::ALL {
         for end in [Reaction::Close, Reaction::Reset] {
