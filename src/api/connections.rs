@@ -11,13 +11,16 @@
 //! one.
 
 use std::error::Error as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::http::Extensions;
+use hyper::http::{Extensions, Version};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpInfo;
 use roaring::RoaringBitmap;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::time::timeout;
 
 use super::client_error::ClientError;
 use super::http_client::HttpClientFactory;
@@ -79,6 +82,8 @@ pub(super) struct Connections {
     limits: ConnectionLimits,
     fresh: reqwest::Client,
     pool: Mutex<Pool>,
+    /// Whether one connection serves concurrent requests, as far as is known.
+    is_multiplexed: AtomicBool,
 }
 
 /// A client that keeps connections open, and what is known about them.
@@ -91,6 +96,8 @@ struct Pool {
     /// Local ports of connections that have served a request: their failure is that of a reused
     /// connection. A new connection may get the port of an earlier one, and then counts as reused.
     served: RoaringBitmap,
+    /// Locked by the request that opens the first connection.
+    opening: Arc<AsyncMutex<()>>,
     doubt: Doubt,
 }
 
@@ -120,7 +127,9 @@ impl Connections {
     ) -> Result<Self, ClientError> {
         let factory = HttpClientFactory::new(server, materials)?;
         let pool = Pool::new(factory.pooled(limits.idle / 2)?, 0, clock::now());
-        Ok(Self { fresh: factory.fresh()?, pool: Mutex::new(pool), factory, limits })
+        let is_multiplexed = AtomicBool::new(server.url.scheme() == "https");
+        let (fresh, pool) = (factory.fresh()?, Mutex::new(pool));
+        Ok(Self { factory, limits, fresh, pool, is_multiplexed })
     }
 
     /// What creates the HTTP clients.
@@ -145,8 +154,34 @@ impl Connections {
         Lease { http: pool.http.clone(), pool: Some(pool.number) }
     }
 
+    /// Waits until another request has opened the first connection of its pool, for `patience` at most:
+    /// with HTTP/2 one connection is enough, and the library would open one for each request that
+    /// starts before. Returns a guard if this request is the one that the others wait for.
+    pub(super) async fn wait_for_first(
+        &self,
+        lease: &Lease,
+        patience: Duration,
+    ) -> Option<OwnedMutexGuard<()>> {
+        let number = lease.pool.filter(|_| self.is_multiplexed.load(Ordering::Relaxed))?;
+        let opening = {
+            let pool = self.pool();
+            if pool.number != number || !pool.served.is_empty() {
+                return None;
+            }
+            Arc::clone(&pool.opening)
+        };
+        if let Ok(guard) = Arc::clone(&opening).try_lock_owned() {
+            return Some(guard);
+        }
+        // A request that is late is worse than a connection too many.
+        let _ = timeout(patience, opening.lock()).await;
+        None
+    }
+
     /// Records that the connection of this response has served a request.
     pub(super) fn note_response(&self, lease: &Lease, response: &reqwest::Response) {
+        let is_multiplexed = response.version() == Version::HTTP_2;
+        self.is_multiplexed.store(is_multiplexed, Ordering::Relaxed);
         let Some(number) = lease.pool else { return };
         let Some(port) = local_port(response.extensions()) else { return };
         let mut pool = self.pool();
@@ -228,6 +263,7 @@ impl Pool {
             opened: now,
             last_used: now,
             served: RoaringBitmap::new(),
+            opening: Arc::default(),
             doubt: Doubt::None,
         }
     }

@@ -23,6 +23,10 @@ use crate::process;
 /// Maximum size of a body in bytes. An envelope takes a few hundred.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// The share of its time-out for which a request waits for a connection that another one opens. A token
+/// with little time left has a short time-out.
+const PATIENCE: u32 = 10;
+
 /// What to do if a reused connection ends before the response starts. The server may have processed
 /// the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +60,9 @@ pub(super) async fn send(
 ) -> Result<RawResponse, ResponseError> {
     let first = request()?;
     let answered = async {
+        let opening = connections.wait_for_first(lease, timeouts.timeout / PATIENCE).await;
         let mut sent = lease.http.execute(first).await;
+        drop(opening);
         if let Err(error) = &sent
             && on_end == OnEnd::Resend
             && connections.reused_connection_ended(lease, error)

@@ -121,6 +121,28 @@ async fn as_many_sessions_are_resumed_at_once_as_were_opened_at_once() {
 }
 
 #[tokio::test]
+async fn concurrent_requests_open_one_http2_connection() {
+    let (server, client) = started(Protocol::Http2, |_| Reaction::Api).await;
+    let outcomes = join_all((0..32).map(|_| query(&client, Connection::Pooled))).await;
+    assert!(outcomes.iter().all(|outcome| *outcome == ALIVE), "{outcomes:?}");
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_first_request_without_a_response_does_not_hold_the_others() {
+    let (server, client) = started(Protocol::Tls, |visit| match visit.connection {
+        1 => Reaction::Swallow,
+        _ => Reaction::Api,
+    })
+    .await;
+    let (value, timeout) = (value(), Duration::from_secs(2));
+    let queries = (0..8).map(|_| client.query(&value, timeout, Connection::Pooled));
+    let outcomes = join_all(queries).await;
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == ALIVE).count(), 7, "{outcomes:?}");
+    assert_eq!(server.visits().len(), 8);
+}
+
+#[tokio::test]
 async fn query_on_a_reused_connection_that_ends_is_resent_once_on_a_fresh_one() {
     for protocol in Protocol::ALL {
         for end in [Reaction::Close, Reaction::Reset] {
