@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::time::Moment;
+
 /// The remaining life of a token that does not expire: the longest life that is accepted.
 pub const ENDLESS: Duration = Duration::from_secs(366 * 86_400);
 
@@ -41,6 +43,9 @@ pub enum Connection {
     /// A connection that earlier requests have left open, if there is one.
     #[default]
     Pooled,
+    /// The same, but only one that was opened after this moment: else as [`Fresh`](Self::Fresh). Used
+    /// after a time in which earlier connections may have been the cause that nothing was sent.
+    OpenedAfter(Moment),
     /// A connection opened for this request, after a new name lookup. Used after an inconclusive
     /// attempt, because the pooled connections may be the cause.
     Fresh,

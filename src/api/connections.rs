@@ -139,8 +139,9 @@ impl Connections {
 
     /// The client for one request. Replaces a pool that is too old.
     pub(super) fn lease(&self, connection: Connection) -> Lease {
+        let fresh = || Lease { http: self.fresh.clone(), pool: None };
         if connection == Connection::Fresh {
-            return Lease { http: self.fresh.clone(), pool: None };
+            return fresh();
         }
         let now = clock::now();
         let mut pool = self.pool();
@@ -149,6 +150,11 @@ impl Connections {
         let longest = self.limits.age.saturating_sub(self.limits.idle);
         if now.since(pool.opened) >= longest || now.since(pool.last_used) >= self.limits.idle {
             self.replace(&mut pool, now);
+        }
+        if let Connection::OpenedAfter(moment) = connection
+            && pool.opened <= moment
+        {
+            return fresh();
         }
         pool.last_used = now;
         Lease { http: pool.http.clone(), pool: Some(pool.number) }

@@ -339,11 +339,19 @@ impl Token {
     }
 
     /// The connection for the next check of the current value. A fresh one after an inconclusive
-    /// check, for the second query after a 401, and past the expiry, because the pooled connections
-    /// may be the cause.
+    /// check and for the second query after a 401, because the pooled connections may be the cause.
+    /// Past the expiry those that were open before may be the cause. Others are as good as fresh ones,
+    /// and spare a server that comes back after an outage a handshake for each token.
     pub(super) fn current_connection(&self, now: Moment) -> Connection {
-        let is_overdue = !self.is_taken_over() && self.expiry().is_some_and(|expiry| expiry <= now);
-        if self.failures > 0 || is_overdue { Connection::Fresh } else { Connection::Pooled }
+        if self.failures > 0 {
+            return Connection::Fresh;
+        }
+        match self.expiry() {
+            Some(expiry) if expiry <= now && !self.is_taken_over() => {
+                Connection::OpenedAfter(expiry)
+            }
+            _ => Connection::Pooled,
+        }
     }
 
     /// The same for a candidate.

@@ -228,8 +228,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a retry uses a pooled connection",
         file: "src/lifecycle/token.rs",
-        text: "if self.failures > 0 || is_overdue { Connection::Fresh }",
-        becomes: "if is_overdue { Connection::Fresh }",
+        text: "        if self.failures > 0 {\n            return Connection::Fresh;",
+        becomes: "        if false {\n            return Connection::Fresh;",
         caught_by: &[FRESH],
     },
     Mutant {
@@ -242,8 +242,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "fresh connections are taken from the pool",
         file: "tests/simulation/connections.rs",
-        text: "        if wanted == Connection::Fresh {",
-        becomes: "        if wanted == Connection::Fresh && self.pool == u32::MAX {",
+        text: "            Connection::Fresh => true,",
+        becomes: "            Connection::Fresh => false,",
         caught_by: &[SURVIVAL, RENEWAL],
     },
     Mutant {

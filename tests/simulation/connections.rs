@@ -2,7 +2,8 @@
 //!
 //! The contract of the adapter, which the tests of the real one prove (see `docs/development/simulation.md`):
 //! a pooled request takes a connection that an earlier one has left open, or opens one; a fresh
-//! request always opens one, which nobody uses again. A query whose reused connection ends
+//! request always opens one, which nobody uses again. A request for a connection that was opened
+//! after some moment is a pooled one if the pool is younger, and a fresh one otherwise. A query whose reused connection ends
 //! before the first byte of a response is resent once on a fresh connection. A pool is retired
 //! when a fresh connection gets a conclusion where a pooled one did not, or finds a token alive
 //! where a pooled one denied one. A connection is used for at
@@ -69,6 +70,8 @@ pub(crate) struct Connections {
     http2: bool,
     /// Counts the pools.
     pool: u32,
+    /// When the pool became the current one.
+    pool_since: Ms,
     /// Those of the pool that nobody uses; with HTTP/2 the one that everybody does.
     idle: Vec<Open>,
     doubt: Doubt,
@@ -84,6 +87,7 @@ impl Connections {
             chance,
             http2,
             pool: 0,
+            pool_since: 0,
             idle: Vec::new(),
             doubt: Doubt::None,
             outbreaks: Vec::new(),
@@ -102,14 +106,19 @@ impl Connections {
     }
 
     /// The daemon is another one, and opens its own.
-    pub(crate) fn restarted(&mut self) {
-        self.retire();
+    pub(crate) fn restarted(&mut self, now: Ms) {
+        self.retire(now);
     }
 
     /// The connection that a request gets.
     pub(crate) fn take(&mut self, now: Ms, wanted: Connection) -> Used {
         let new = Open { since: now, idle_since: now };
-        if wanted == Connection::Fresh {
+        let is_fresh = match wanted {
+            Connection::Fresh => true,
+            Connection::OpenedAfter(moment) => self.pool_since <= moment.as_millis(),
+            Connection::Pooled => false,
+        };
+        if is_fresh {
             return Used { open: new, pool: None, reused: false };
         }
         self.idle
@@ -175,14 +184,15 @@ impl Connections {
                     | Outcome::Throttled { .. } => return,
                 };
                 if self.doubt >= contradicted {
-                    self.retire();
+                    self.retire(now);
                 }
             }
         }
     }
 
-    fn retire(&mut self) {
+    fn retire(&mut self, now: Ms) {
         self.pool += 1;
+        self.pool_since = now;
         self.idle.clear();
         self.doubt = Doubt::None;
     }

@@ -227,7 +227,7 @@ impl World {
         let new = scheduler.add_server(self.plan.servers[server].limits);
         self.server_ids[server] = new;
         self.name_server(server);
-        self.servers[server].connections.restarted();
+        self.servers[server].connections.restarted(self.now);
         self.watch.renamed(server, &self.plan);
         // Renewals whose responses are not waited for any more look like those of others.
         self.watch.claims.used_by_another(server, self.now);

@@ -87,7 +87,7 @@ impl World {
         self.by_id.clear();
         for server in 0..self.servers.len() {
             self.name_server(server);
-            self.servers[server].connections.restarted();
+            self.servers[server].connections.restarted(self.now);
         }
         self.watch.restarted(&self.plan);
         let configured: Vec<_> =

@@ -143,6 +143,19 @@ async fn a_first_request_without_a_response_does_not_hold_the_others() {
 }
 
 #[tokio::test]
+async fn request_for_a_newer_connection_uses_the_pool_only_if_that_is_newer() {
+    for protocol in Protocol::ALL {
+        let before = clock::now();
+        until("the clock has advanced", || clock::now() > before).await;
+        let (server, client) = started(protocol, |_| Reaction::Api).await;
+        query(&client, Connection::Pooled).await;
+        query(&client, Connection::OpenedAfter(clock::now())).await;
+        query(&client, Connection::OpenedAfter(before)).await;
+        assert_eq!(server.connections_used(), [1, 2, 1], "{protocol:?}");
+    }
+}
+
+#[tokio::test]
 async fn query_on_a_reused_connection_that_ends_is_resent_once_on_a_fresh_one() {
     for protocol in Protocol::ALL {
         for end in [Reaction::Close, Reaction::Reset] {

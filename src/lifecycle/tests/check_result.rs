@@ -270,9 +270,11 @@ fn second_query_after_a_401_uses_a_fresh_connection() {
 }
 
 #[test]
-fn check_past_the_expiry_uses_a_fresh_connection() {
+fn check_past_the_expiry_uses_a_connection_opened_after_it() {
     let mut life = Life::new().alive();
     life.advance(secs(200));
+    let after = Connection::OpenedAfter(START + secs(100));
+    assert_eq!(connection(life.check(timed_out())), after);
     assert_eq!(connection(life.check(alive(100_000))), Connection::Fresh);
 }
 
