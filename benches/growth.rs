@@ -32,14 +32,14 @@ const LIFE: Duration = Duration::from_secs(1_800);
 /// Time from a request to its response.
 const LATENCY: Duration = Duration::from_millis(20);
 
-/// Checks that are measured for each count; at the largest, at least one for each token.
-const CHECKS: u32 = 4_000_000;
+/// Checks that are measured for each count: at least one for each token.
+const CHECKS: u32 = 1_000_000;
 
 /// Random reads of the yardstick.
 const READS: u32 = 4_000_000;
 
 /// Repetitions of an operation that takes almost no time.
-const CALLS: u32 = 100_000;
+const CALLS: u32 = 20_000_000;
 
 /// Figures of one measurement vary by this factor between runs.
 const NOISE: f64 = 1.15;
@@ -58,7 +58,9 @@ struct Row {
 
 fn main() {
     print!("{:>9} {:>6}", "tokens", "log n");
-    FIGURES.iter().for_each(|figure| print!(" {figure:>22}"));
+    for figure in FIGURES {
+        print!(" {figure:>22}");
+    }
     println!(" {:>8}", "read, ns");
     let mut before: Option<Row> = None;
     let mut beyond = 0;
@@ -93,7 +95,8 @@ impl Row {
         let added = cpu(|| shop.open(tokens));
         let at_first = shop.bytes_a_token(tokens);
         shop.run(tokens);
-        let checked = cpu(|| shop.run(CHECKS));
+        let checks = CHECKS.max(tokens);
+        let checked = cpu(|| shop.run(checks));
         let woken = cpu(|| {
             (0..CALLS).for_each(|_| {
                 black_box(shop.scheduler.next_wake());
@@ -111,7 +114,7 @@ impl Row {
                 at_first,
                 shop.bytes_a_token(tokens),
                 nanos(added, tokens),
-                nanos(checked, CHECKS),
+                nanos(checked, checks),
                 nanos(woken, CALLS),
                 nanos(counted, CALLS),
             ],

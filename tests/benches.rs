@@ -8,7 +8,9 @@ use repeats::Repeats;
 fn repeats(values: [f64; 5]) -> Repeats {
     let mut repeats = Repeats::default();
     assert!(repeats.is_empty());
-    values.map(|value| repeats.add(value));
+    for value in values {
+        repeats.add(value);
+    }
     repeats
 }
 

@@ -69,7 +69,9 @@ pub(super) fn all(run: &mut Run<'_>) {
         of_tasks(peer.arg("tasks"), &url, tokens)
     };
     let mut micros = Repeats::default();
-    (0..TURNS).for_each(|_| micros.add(task_each(RUST_TOKENS).0));
+    for _ in 0..TURNS {
+        micros.add(task_each(RUST_TOKENS).0);
+    }
     // As many tokens as the daemon whose memory is compared.
     let (_, bytes) = task_each(MILLION);
     tell_cpu(run, "a task each in Rust", &micros, Target::None);
