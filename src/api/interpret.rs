@@ -7,29 +7,26 @@ use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
 use hyper::http::HeaderMap;
+use hyper::http::header::{CONTENT_ENCODING, DATE};
 
 use super::context::{ClientCertificateState, RequestContext};
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
 use super::fast_path;
+use super::retry_after;
 use super::status::{ResponseError, ResponseErrorKind, StatusSource, kind_of, sentence};
 use super::transport_error::lacks_certificate;
 use super::{LoginError, LoginErrorKind, Renewed};
 use crate::outcome::{CallError, Outcome};
 use crate::secret::{Mistake, TokenValue};
 
-/// A response before interpretation.
+/// A response before interpretation. Headers are read when they are needed, which is not the case
+/// for the response of almost every check.
 pub(super) struct RawResponse {
     /// The HTTP status.
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
-    /// Its `Date`, or else the time at which it arrived.
-    pub(super) answered: SystemTime,
-    /// The pause that `Retry-After` asks for, or a header in its place.
-    pub(super) pause: Option<Duration>,
-    /// Time until the request quota is renewed.
-    pub(super) quota_reset: Option<Duration>,
-    /// Content encoding, although only `identity` was requested.
-    pub(super) encoding: Option<Box<str>>,
+    /// The time at which its head arrived.
+    pub(super) arrived: SystemTime,
     /// What is known about TLS client authentication with the server.
     pub(super) certificate: ClientCertificateState,
     pub(super) body: Body,
@@ -42,18 +39,31 @@ impl RawResponse {
         Self {
             status,
             headers: HeaderMap::new(),
-            answered: std::time::SystemTime::UNIX_EPOCH,
-            pause: None,
-            quota_reset: None,
-            encoding: None,
+            arrived: SystemTime::UNIX_EPOCH,
             certificate: ClientCertificateState::NotAskedFor,
             body,
         }
     }
 
+    /// When it was sent: its `Date`, or else the time at which it arrived.
+    pub(super) fn answered(&self) -> SystemTime {
+        self.headers.get(DATE).and_then(retry_after::date).unwrap_or(self.arrived)
+    }
+
     /// The pause that the server asks for if the response has this status.
     pub(super) fn pause(&self, status: u16) -> Option<Duration> {
-        self.pause.or(self.quota_reset.filter(|_| status == 429))
+        let answered = self.answered();
+        retry_after::pause(&self.headers, answered).or_else(|| {
+            if status == 429 { retry_after::quota_reset(&self.headers, answered) } else { None }
+        })
+    }
+
+    /// The content encoding, although only `identity` was requested.
+    fn encoding(&self, context: &RequestContext<'_>) -> Option<String> {
+        let coding = self.headers.get(CONTENT_ENCODING)?;
+        let coding = context.clean(&String::from_utf8_lossy(coding.as_bytes()));
+        let none = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+        (!none).then_some(coding)
     }
 }
 
@@ -191,7 +201,7 @@ pub(super) fn error_without_envelope(
             fault: error_for_status(context, status, StatusSource::Http, None),
         }
     };
-    if let Some(encoding) = &response.encoding {
+    if let Some(encoding) = response.encoding(context) {
         failure.fault.error = format!(
             "{}; its body is encoded as {encoding}, although only `identity` was requested: check \
              whether a proxy in front of [server.{}] compresses responses",

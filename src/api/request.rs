@@ -3,17 +3,15 @@
 //! Owns the body limit, and the resending of a request whose reused connection ended. Interprets
 //! nothing.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hyper::body::Bytes;
-use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap};
 use reqwest::{Request, Response};
 use tokio::time::timeout;
 
 use super::connections::{Connections, Lease, Verdict};
 use super::context::RequestContext;
 use super::interpret::{Body, RawResponse};
-use super::retry_after;
 use super::status::ResponseError;
 use super::transport_error::{RequestTimeouts, explain, is_out_of_descriptors, timed_out};
 use crate::clock::wall_clock;
@@ -76,22 +74,10 @@ pub(super) async fn send(
         connections.note_response(lease, &response);
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        let answered = answered(&headers);
-        let pause = retry_after::pause(&headers, answered);
-        let quota_reset = retry_after::quota_reset(&headers, answered);
-        let encoding = encoding(&headers, context);
+        let arrived = wall_clock().into();
         let certificate = connections.factory().certificate();
         let body = body(response).await?;
-        Ok(RawResponse {
-            status,
-            headers,
-            answered,
-            pause,
-            quota_reset,
-            encoding,
-            certificate,
-            body,
-        })
+        Ok(RawResponse { status, headers, arrived, certificate, body })
     };
     let is_unknown = on_end == OnEnd::FailAsUnknown;
     // The library's own time-out would need another timer and wrapper per request.
@@ -139,17 +125,4 @@ async fn body(mut response: Response) -> Result<Body, reqwest::Error> {
         }
     }
     Ok(Body::Whole(if pieces.is_empty() { whole } else { pieces.into() }))
-}
-
-/// When the response was sent.
-fn answered(headers: &HeaderMap) -> SystemTime {
-    headers.get(DATE).and_then(retry_after::date).unwrap_or_else(|| wall_clock().into())
-}
-
-/// The content encoding of a body, unless it is `identity`.
-fn encoding(headers: &HeaderMap, context: &RequestContext<'_>) -> Option<Box<str>> {
-    let coding = headers.get(CONTENT_ENCODING)?;
-    let coding = context.clean(&String::from_utf8_lossy(coding.as_bytes()));
-    let none = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
-    (!none).then(|| coding.into())
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use hyper::body::Bytes;
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::super::LoginErrorKind;
 use super::super::endpoint::Endpoint;
 use super::super::interpret::{Body, RawResponse};
 use super::super::properties::{check_fault, check_pause};
-use super::super::{LoginErrorKind, retry_after};
 use super::reply::Reply;
 use super::{Exchange, ProfileApi, Values, verdict};
 use crate::outcome::{CallError, ENDLESS, Outcome};
@@ -91,11 +91,8 @@ fn read(status: u16, lines: &[u8], body: &[u8]) -> RawResponse {
         }
     }
     let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_950_000);
-    let answered = headers.get("date").and_then(retry_after::date).unwrap_or(noon);
     RawResponse {
-        answered,
-        pause: retry_after::pause(&headers, answered),
-        quota_reset: retry_after::quota_reset(&headers, answered),
+        arrived: noon,
         headers,
         ..RawResponse::plain(status, Body::Whole(Bytes::copy_from_slice(body)))
     }

@@ -208,7 +208,7 @@ impl<'r> Reply<'r> {
         let mut shortest: Option<Duration> = None;
         for place in places {
             let is_invalid = self.any(place, Accept::Whole, &mut |value| {
-                let life = life(value, unit, self.response.answered);
+                let life = life(value, unit, self.response.answered());
                 shortest = shortest.into_iter().chain(life).min();
                 life.is_none()
             });

@@ -17,7 +17,6 @@ use secrecy::SecretString;
 
 use super::super::endpoint::Endpoint;
 use super::super::interpret::{Body, RawResponse};
-use super::super::retry_after;
 use super::super::{LoginError, LoginErrorKind, NewSession, Renewed};
 use super::{Exchange, ProfileApi, Values, verdict};
 use crate::outcome::testing::{fault, kind};
@@ -111,15 +110,13 @@ fn response(status: u16, body: impl ToString) -> RawResponse {
     RawResponse::plain(status, Body::Whole(body.to_string().into()))
 }
 
-/// The response with these headers, at its `Date`.
+/// The response with these headers.
 fn with_headers(response: RawResponse, headers: &[(&'static str, &'static str)]) -> RawResponse {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    let answered = map.get("date").and_then(retry_after::date).unwrap_or(response.answered);
-    let pause = retry_after::pause(&map, answered);
-    RawResponse { headers: map, answered, pause, ..response }
+    RawResponse { headers: map, ..response }
 }
 
 fn alive(seconds: u64) -> Outcome {

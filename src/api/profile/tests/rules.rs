@@ -233,14 +233,14 @@ fn declared_outage_with_a_pause_is_throttled() {
         unit = "s"
         later = [{ at = "e", is = "busy", means = "unavailable" }, { at = "e", is = "slow", means = "throttled" }]
     "#);
+    let pause: &[_] = &[("retry-after", "7")];
     for (text, pause, expected) in [
-        ("busy", Some(7), Some(7)),
-        ("busy", None, None),
-        ("slow", Some(7), Some(7)),
-        ("slow", None, Some(1)),
+        ("busy", pause, Some(7)),
+        ("busy", &[], None),
+        ("slow", pause, Some(7)),
+        ("slow", &[], Some(1)),
     ] {
-        let pause = pause.map(Duration::from_secs);
-        let response = RawResponse { pause, ..response(200, json!({ "e": text })) };
+        let response = with_headers(response(200, json!({ "e": text })), pause);
         let asked = match api.queried(response) {
             Outcome::Throttled { retry_after, .. } => Some(retry_after.as_secs()),
             _ => None,
