@@ -43,8 +43,9 @@ pub enum Connection {
     /// A connection that earlier requests have left open, if there is one.
     #[default]
     Pooled,
-    /// The same, but only one that was opened after this moment: else as [`Fresh`](Self::Fresh). Used
-    /// after a time in which earlier connections may have been the cause that nothing was sent.
+    /// As [`Pooled`](Self::Pooled) if the pool was opened after this moment, else as
+    /// [`Fresh`](Self::Fresh). Used past the expiry: older connections may be the cause that no check
+    /// came in time.
     OpenedAfter(Moment),
     /// A connection opened for this request, after a new name lookup. Used after an inconclusive
     /// attempt, because the pooled connections may be the cause.

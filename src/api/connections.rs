@@ -19,7 +19,7 @@ use hyper::http::{Extensions, Version};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpInfo;
 use roaring::RoaringBitmap;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use tokio::time::timeout;
 
 use super::client_error::ClientError;
@@ -96,8 +96,8 @@ struct Pool {
     /// Local ports of connections that have served a request: their failure is that of a reused
     /// connection. A new connection may get the port of an earlier one, and then counts as reused.
     served: RoaringBitmap,
-    /// Locked by the request that opens the first connection.
-    opening: Arc<AsyncMutex<()>>,
+    /// Locked by the first request until it has a response.
+    opening: Arc<RwLock<()>>,
     doubt: Doubt,
 }
 
@@ -160,14 +160,14 @@ impl Connections {
         Lease { http: pool.http.clone(), pool: Some(pool.number) }
     }
 
-    /// Waits until another request has opened the first connection of its pool, for `patience` at most:
-    /// with HTTP/2 one connection is enough, and the library would open one for each request that
-    /// starts before. Returns a guard if this request is the one that the others wait for.
+    /// Waits for the first response of a pool, for `patience` at most: with HTTP/2 one connection is
+    /// enough, and the library would open one for each request that starts before. Returns a guard if
+    /// this is the first request; the others wait until the guard is dropped.
     pub(super) async fn wait_for_first(
         &self,
         lease: &Lease,
         patience: Duration,
-    ) -> Option<OwnedMutexGuard<()>> {
+    ) -> Option<OwnedRwLockWriteGuard<()>> {
         let number = lease.pool.filter(|_| self.is_multiplexed.load(Ordering::Relaxed))?;
         let opening = {
             let pool = self.pool();
@@ -176,11 +176,11 @@ impl Connections {
             }
             Arc::clone(&pool.opening)
         };
-        if let Ok(guard) = Arc::clone(&opening).try_lock_owned() {
+        if let Ok(guard) = Arc::clone(&opening).try_write_owned() {
             return Some(guard);
         }
         // A request that is late is worse than a connection too many.
-        let _ = timeout(patience, opening.lock()).await;
+        let _ = timeout(patience, opening.read()).await;
         None
     }
 

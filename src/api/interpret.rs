@@ -3,6 +3,7 @@
 //! Strict: a token is only declared dead by the API itself, inside its envelope; anything unclear
 //! is transient. Never does I/O and never reads a clock.
 
+use std::cell::OnceCell;
 use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
@@ -27,6 +28,9 @@ pub(super) struct RawResponse {
     pub(super) headers: HeaderMap,
     /// The time at which its head arrived.
     pub(super) arrived: SystemTime,
+    /// The pauses that its headers ask for: for any error, and until the quota is renewed. A body may
+    /// state any number of errors, so they are read once.
+    pub(super) pauses: OnceCell<(Option<Duration>, Option<Duration>)>,
     /// What is known about TLS client authentication with the server.
     pub(super) certificate: ClientCertificateState,
     pub(super) body: Body,
@@ -40,6 +44,7 @@ impl RawResponse {
             status,
             headers: HeaderMap::new(),
             arrived: SystemTime::UNIX_EPOCH,
+            pauses: OnceCell::new(),
             certificate: ClientCertificateState::NotAskedFor,
             body,
         }
@@ -52,10 +57,12 @@ impl RawResponse {
 
     /// The pause that the server asks for if the response has this status.
     pub(super) fn pause(&self, status: u16) -> Option<Duration> {
-        let answered = self.answered();
-        retry_after::pause(&self.headers, answered).or_else(|| {
-            if status == 429 { retry_after::quota_reset(&self.headers, answered) } else { None }
-        })
+        let (pause, quota_reset) = self.pauses.get_or_init(|| {
+            let answered = self.answered();
+            let pause = retry_after::pause(&self.headers, answered);
+            (pause, retry_after::quota_reset(&self.headers, answered))
+        });
+        pause.or(quota_reset.filter(|_| status == 429))
     }
 
     /// The content encoding, although only `identity` was requested.

@@ -3,6 +3,7 @@
 //! Owns the body limit, and the resending of a request whose reused connection ended. Interprets
 //! nothing.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -21,8 +22,8 @@ use crate::process;
 /// Maximum size of a body in bytes. An envelope takes a few hundred.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// The share of its time-out for which a request waits for a connection that another one opens. A token
-/// with little time left has a short time-out.
+/// The share of its timeout for which a request waits for a connection that another one opens. A token
+/// with little time left has a short timeout.
 const PATIENCE: u32 = 10;
 
 /// What to do if a reused connection ends before the response starts. The server may have processed
@@ -58,7 +59,11 @@ pub(super) async fn send(
 ) -> Result<RawResponse, ResponseError> {
     let first = request()?;
     let answered = async {
-        let opening = connections.wait_for_first(lease, timeouts.timeout / PATIENCE).await;
+        // What must not be repeated has its whole timeout for the response.
+        let opening = match on_end {
+            OnEnd::Resend => connections.wait_for_first(lease, timeouts.timeout / PATIENCE).await,
+            OnEnd::Fail | OnEnd::FailAsUnknown => None,
+        };
         let mut sent = lease.http.execute(first).await;
         drop(opening);
         if let Err(error) = &sent
@@ -77,7 +82,8 @@ pub(super) async fn send(
         let arrived = wall_clock().into();
         let certificate = connections.factory().certificate();
         let body = body(response).await?;
-        Ok(RawResponse { status, headers, arrived, certificate, body })
+        let pauses = OnceCell::new();
+        Ok(RawResponse { status, headers, arrived, pauses, certificate, body })
     };
     let is_unknown = on_end == OnEnd::FailAsUnknown;
     // The library's own time-out would need another timer and wrapper per request.

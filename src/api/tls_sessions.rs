@@ -2,8 +2,8 @@
 //! neither side verifies a certificate again.
 //!
 //! A ticket of TLS 1.3 resumes one session. The library's own cache keeps eight, so of 64 connections
-//! that are opened at once after an outage, 56 would take a full handshake. This one keeps one more
-//! for each connection that found none.
+//! that are opened at once after an outage, 56 would take a full handshake. This cache grows by one
+//! ticket for each connection that found none.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -13,8 +13,7 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
-/// How many tickets are kept for a server that never had to do without. A server sends two of them
-/// for each connection.
+/// Tickets that are kept while no connection lacked one. Most servers send two for each connection.
 const FEWEST_TICKETS: usize = 8;
 
 /// The maximum number of tickets, each about 1 kB larger than the server's certificates.

@@ -251,15 +251,24 @@ impl WriterHandle {
 
     /// Waits until all lines are written or dropped, for at most `grace`. Returns false on timeout.
     fn end(&self, grace: Duration) -> bool {
-        let LineQueue { changed, .. } = &*self.0;
+        let until = clock::now() + grace;
         let mut state = self.0.state();
         state.ended = true;
-        if state.is_running || !state.waiting.is_empty() {
+        loop {
+            if !state.is_running && state.waiting.is_empty() {
+                return true;
+            }
+            let left = until.since(clock::now());
+            if left.is_zero() {
+                return false;
+            }
             state.retry = None;
             self.0.wake(&mut state);
+            // If no thread can be started, one that ends makes room for it.
+            let patience = if state.is_running { left } else { left.min(POLL) };
+            let waited = self.0.changed.wait_timeout_while(state, patience, |it| it.is_running);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let end = changed.wait_timeout_while(state, grace, |state| state.is_running);
-        !end.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 

@@ -340,8 +340,8 @@ impl Token {
 
     /// The connection for the next check of the current value. A fresh one after an inconclusive
     /// check and for the second query after a 401, because the pooled connections may be the cause.
-    /// Past the expiry those that were open before may be the cause. Others are as good as fresh ones,
-    /// and spare a server that comes back after an outage a handshake for each token.
+    /// Past the expiry, connections from before it may be the cause. Connections opened after it are as
+    /// good as fresh ones, and spare a server that comes back after an outage a handshake for each token.
     pub(super) fn current_connection(&self, now: Moment) -> Connection {
         if self.failures > 0 {
             return Connection::Fresh;

@@ -205,10 +205,11 @@ impl<'r> Reply<'r> {
         places: &'p [Place],
         unit: Unit,
     ) -> Result<Option<Duration>, &'p Place> {
+        let answered = self.response.answered();
         let mut shortest: Option<Duration> = None;
         for place in places {
             let is_invalid = self.any(place, Accept::Whole, &mut |value| {
-                let life = life(value, unit, self.response.answered());
+                let life = life(value, unit, answered);
                 shortest = shortest.into_iter().chain(life).min();
                 life.is_none()
             });

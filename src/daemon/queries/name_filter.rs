@@ -41,7 +41,7 @@ struct End {
 /// What decides about a name that passed the integer comparisons.
 #[derive(Debug)]
 enum Rest {
-    /// They have decided.
+    /// Nothing: the integer comparisons are exact for this pattern.
     Nothing,
     /// The pieces between the `*`s, in order: the first at the start, the last at the end.
     Pieces { first: Box<[u8]>, middle: Box<[Finder<'static>]>, last: Box<[u8]> },

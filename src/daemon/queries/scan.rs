@@ -274,6 +274,7 @@ impl Scan {
             self.next += 1;
             work += NAME_WORK;
             let Some(name) = registry.name_of_key(key) else { continue };
+            work += if with_pairs { name.len() } else { 0 };
             let name = SearchedName::new(name, with_pairs);
             for query in &mut self.queries {
                 if let Query::List(list) = query

@@ -200,6 +200,22 @@ fn idle_thread_ends_and_the_next_line_starts_it_again() {
 }
 
 #[test]
+fn shutdown_starts_the_thread_that_could_not_be_started_before() {
+    let disk = Disk::default();
+    disk.make_room(usize::MAX);
+    let limits = Limits { capacity: CAPACITY, linger: Duration::ZERO };
+    let (sender, handle) = with_limits(disk.clone(), report(), limits).unwrap();
+    while handle.0.state().is_running {
+        thread::yield_now();
+    }
+    handle.0.state().retry = Some(Moment::NEVER);
+    add(&sender, "line", 1);
+    assert_eq!(disk.text(), "");
+    assert!(handle.end(SHUTDOWN_TIMEOUT));
+    assert_eq!(disk.text(), "line\n");
+}
+
+#[test]
 fn lines_wait_for_a_thread_that_could_not_be_started() {
     let disk = Disk::default();
     disk.make_room(usize::MAX);
