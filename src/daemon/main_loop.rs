@@ -344,7 +344,6 @@ impl Daemon {
                 }
             }
             SchedulerOutput::ServerNotice(id, notice) => {
-                tokens.note_servers();
                 let Some(ServerHandle { settings, client }) = tokens.servers.get(id) else {
                     return;
                 };

@@ -294,6 +294,8 @@ pub(crate) fn server(event_log: &mut EventLog, server: &str, notice: &ServerNoti
     let names = Fields { server: Some(server), ..Fields::default() };
     let count = |tokens: &usize| u64::try_from(*tokens).ok();
     let (name, message, fields) = match notice {
+        // No response has come, and none is waited for.
+        ServerNotice::Untried => return,
         ServerNotice::RenewalLearned(method) => {
             let renews_by = method.as_str();
             (

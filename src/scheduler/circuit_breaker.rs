@@ -108,6 +108,18 @@ impl CircuitBreaker {
         self.outage.is_some()
     }
 
+    /// Whether a token has failed since the last response.
+    pub(super) fn is_suspected(&self) -> bool {
+        !self.failed.is_empty() || !self.unproven.is_empty()
+    }
+
+    /// Closes it if it is open, no probe is in flight, and no token is left that has failed. Returns
+    /// whether it did.
+    pub(super) fn close_without_failures(&mut self) -> bool {
+        let is_idle = !self.is_probing() && !self.is_suspected();
+        is_idle && self.outage.take().is_some()
+    }
+
     /// Whether the server has responded to no token since this one started to fail. Then the server
     /// may be the cause.
     pub(super) fn is_in_doubt(&self, token: u32) -> bool {

@@ -19,6 +19,12 @@ impl Scheduler {
         !self.servers[server.index()].gate.breaker.is_open()
     }
 
+    /// Whether nothing is known to be wrong with the way to the server: no request has failed since
+    /// its last response, except those of tokens that only another replica asks about by now.
+    pub fn is_reached(&self, server: ServerId) -> bool {
+        !self.servers[server.index()].gate.breaker.is_suspected()
+    }
+
     /// When a token is checked next, including the pause of its server and the circuit breaker;
     /// `None` while an action is in flight or no check is planned.
     pub fn next_check(&self, id: TokenId) -> Option<Moment> {

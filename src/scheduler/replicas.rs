@@ -19,19 +19,22 @@ impl Scheduler {
             return;
         }
         let Some(spec) = self.table.spec(id.0) else { return };
-        let (server, rotates) = (spec.server.index(), spec.policy.rotates);
+        let (server, rotates) = (spec.server, spec.policy.rotates);
         let mut spot_check = false;
         if asked {
             let token = self.token(id);
             let is_restored =
                 token.is_some_and(|token| token.is_restored() && !token.is_taken_over());
-            let spot_checks = &mut self.servers[server].spot_checks;
+            let spot_checks = &mut self.servers[server.index()].spot_checks;
             spot_check = is_restored && !rotates && spot_checks.start(&mut self.chance);
         } else {
-            self.servers[server].gate.breaker.forget(id.0);
+            self.servers[server.index()].gate.breaker.forget(id.0);
         }
         self.apply_event(id, Event::Asked { here: asked, spot_check }, now);
         self.requeue(id, now);
+        if !asked {
+            self.close_if_untried(server);
+        }
     }
 
     /// Whether this replica asks about the token; true if it was removed.

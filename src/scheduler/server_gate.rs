@@ -107,6 +107,11 @@ impl ServerGate {
         self.waiting.urgent(now).map(|(_, id)| id)
     }
 
+    /// Closes the circuit breaker if nothing would be sent that could close it. Returns whether it did.
+    pub(super) fn close_if_untried(&mut self) -> bool {
+        self.waiting.is_empty() && self.breaker.close_without_failures()
+    }
+
     /// When the next waiting token is admitted; `None` if none waits, or a request has to finish
     /// first.
     pub(super) fn opens_at(&self) -> Option<Moment> {

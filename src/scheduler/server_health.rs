@@ -69,9 +69,13 @@ impl Scheduler {
                 if is_probe {
                     server.gate.breaker.on_probe_cancelled();
                 }
+                if !self.table.is_asked(token) {
+                    self.close_if_untried(id);
+                }
                 (BreakerChange::None, None)
             }
         };
+        let server = &mut self.servers[id.index()];
         let tokens = server.counts.total();
         match change {
             BreakerChange::None => {}
@@ -94,6 +98,13 @@ impl Scheduler {
                     self.enqueue(TokenId(id), now);
                 }
             }
+        }
+    }
+
+    /// Another replica asks about a token by now: the circuit breaker must not stay open because of it.
+    pub(super) fn close_if_untried(&mut self, server: ServerId) {
+        if self.servers[server.index()].gate.close_if_untried() {
+            self.outputs.push(SchedulerOutput::ServerNotice(server, ServerNotice::Untried));
         }
     }
 

@@ -127,6 +127,8 @@ pub enum ServerNotice {
         /// The failure that opened the circuit breaker.
         fault: CallError,
     },
+    /// The server was down, and no token is left here that has failed on it.
+    Untried,
     /// The server responds again.
     Recovered {
         /// Number of its tokens.

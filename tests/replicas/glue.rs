@@ -37,6 +37,7 @@ impl World {
         let now = self.hosts[host].moment(self.now);
         let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
         event(daemon, now);
+        daemon.tell_servers(now, self.now);
         for _ in 0..MOST_ROUNDS {
             let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
             if daemon.replica.next_wake().is_some_and(|wake| wake <= now) {
@@ -294,16 +295,7 @@ impl World {
                 self.said(host, token, &notice);
                 Ok(())
             }
-            SchedulerOutput::ServerNotice(..) => {
-                let (at, now) = (self.now, self.hosts[host].moment(self.now));
-                let Some(daemon) = &mut self.hosts[host].daemon else { return Ok(()) };
-                let is_available = daemon.scheduler.is_available(daemon.server);
-                let since = daemon.available_since.filter(|_| is_available);
-                daemon.available_since = is_available.then(|| since.unwrap_or(at));
-                daemon.tell_servers(now);
-                Ok(())
-            }
-            SchedulerOutput::ReauthExhausted { .. } => Ok(()),
+            SchedulerOutput::ServerNotice(..) | SchedulerOutput::ReauthExhausted { .. } => Ok(()),
         }
     }
 

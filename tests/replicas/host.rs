@@ -103,8 +103,8 @@ pub(crate) struct Daemon {
     pub(crate) scheduler: Scheduler,
     pub(crate) replica: Replica,
     pub(crate) server: ServerId,
-    /// Since when its scheduler takes the API for available; `None` while it does not.
-    pub(crate) available_since: Option<Ms>,
+    /// Since when its scheduler takes the API for reached; `None` while it does not.
+    pub(crate) reached_since: Option<Ms>,
     pub(crate) reauth: Option<ReauthId>,
     pub(crate) ids: Vec<Option<TokenId>>,
     /// Whose id each of the scheduler's is.
@@ -247,7 +247,7 @@ impl Host {
             scheduler,
             replica: Replica::new(settings, moment),
             server,
-            available_since: Some(now),
+            reached_since: Some(now),
             reauth,
             ids: vec![None; tokens],
             by_id: Vec::new(),
@@ -274,7 +274,7 @@ impl Host {
                 self.add_token(&mut daemon, plan, token, now);
             }
         }
-        daemon.tell_servers(moment);
+        daemon.tell_servers(moment, now);
         self.daemon = Some(daemon);
     }
 
@@ -330,9 +330,11 @@ impl Daemon {
         }
     }
 
-    /// Tells the replica whether the API is available.
-    pub(crate) fn tell_servers(&mut self, now: Moment) {
-        self.replica.set_servers(vec![(API, self.available_since.is_some())], now);
+    /// Tells the replica whether the API is reached.
+    pub(crate) fn tell_servers(&mut self, moment: Moment, now: Ms) {
+        let is_reached = self.scheduler.is_reached(self.server);
+        self.reached_since = is_reached.then(|| self.reached_since.unwrap_or(now));
+        self.replica.set_servers(vec![(API, is_reached)], moment);
     }
 
     pub(crate) fn token_of(&self, id: TokenId) -> usize {

@@ -390,6 +390,11 @@ impl World {
                 self.closed(server);
             }
             ServerNotice::RenewalLearned(method) => return self.learned(server, *method),
+            // There is no other replica.
+            ServerNotice::Untried => {
+                let what = format!("server {server} is given up");
+                return Err(self.violation(Invariant::SaidOnce, what));
+            }
         }
         Ok(())
     }

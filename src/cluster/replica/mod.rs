@@ -115,14 +115,17 @@ impl Replica {
         }
     }
 
-    /// Takes all servers of this replica by name, and whether each is available. The tokens of one
-    /// that is not are soon checked by the other replicas as well.
+    /// Takes all servers of this replica by name, and whether each is reached. The tokens of one that is
+    /// not are soon checked by another replica as well.
     pub fn set_servers(&mut self, servers: Vec<(&str, bool)>, now: Moment) {
         let servers = servers.into_iter().map(|(name, is)| (TokenKey::encode_server(name), is));
-        if self.view.set_servers(servers.collect(), now) {
-            self.outputs.push(Output::SlotsChanged);
-        }
+        self.view.set_servers(servers.collect(), now);
         self.advance(now);
+    }
+
+    /// Whether another replica checks the token because this one does not reach its server.
+    pub fn is_helped(&self, token: &TokenKey) -> bool {
+        self.view.names(token.server()) && !self.is_asker(token)
     }
 
     /// Whether this replica asks about the token.

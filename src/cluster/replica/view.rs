@@ -84,17 +84,19 @@ impl View {
         &self.digests
     }
 
-    /// The servers that this replica does not reach, sorted.
+    /// The servers that this replica names as not reached, sorted.
     pub(super) fn unreachable(&self) -> &[Arc<str>] {
         self.reach.named()
     }
 
-    /// Takes all servers of this replica, and whether each is available. Returns whether other tokens
-    /// may be asked about now.
-    pub(super) fn set_servers(&mut self, servers: Vec<(Arc<str>, bool)>, now: Moment) -> bool {
-        let was_limited = self.reach.is_limited();
+    /// Takes all servers of this replica, and whether each is reached.
+    pub(super) fn set_servers(&mut self, servers: Vec<(Arc<str>, bool)>, now: Moment) {
         self.reach.set_own(servers, now);
-        was_limited || self.reach.is_limited()
+    }
+
+    /// Whether this replica names the server as not reached.
+    pub(super) fn names(&self, server: &str) -> bool {
+        self.reach.names(server)
     }
 
     /// Takes the living replicas from `members`; this one is always among them. Returns whether
@@ -116,9 +118,9 @@ impl View {
         if !self.members.keys().eq(before.keys()) {
             self.assign();
         }
-        self.reach.set_others(&self.me, members, now);
+        let reach_changed = self.reach.set_others(&self.me, members, now);
         self.leave_at = Some(now);
-        self.refresh(now) || first || self.reach.is_limited()
+        self.refresh(now) || first || reach_changed
     }
 
     /// Drops the view. Returns whether there was one.
@@ -163,26 +165,32 @@ impl View {
         self.members.is_empty() || self.slots[slot].asked || self.helps(token, slot)
     }
 
-    /// Whether this replica asks as well, because the owner of the slot does not reach the server. If
-    /// another one lists different tokens, it may not do so for this one.
+    /// Whether this replica checks the token because its owner does not reach the server. A helper with
+    /// other tokens in this slot may not have this one.
     fn helps(&self, token: &TokenKey, slot: usize) -> bool {
-        let helper = self.helper(token.server(), slot);
-        helper.is_some_and(|helper| {
-            let is_sure = *helper == self.me || !self.lists_the_same(helper, slot);
-            is_sure && self.reach.reaches(token.server())
+        let server = token.server();
+        self.helper(server, slot).is_some_and(|helper| {
+            *helper == self.me || !self.lists_the_same(helper, slot) && self.reach.can_help(server)
         })
     }
 
-    /// The replica that asks in place of the owner of a slot, if that does not reach the server.
+    /// The replica that checks tokens of a server and a slot whose owner does not reach the server.
     fn helper(&self, server: &str, slot: usize) -> Option<&Arc<str>> {
         let owner = self.slots[slot].owner.as_ref().filter(|_| self.reach.is_limited())?;
-        let lacks = |name: &Arc<str>| {
-            if *name == self.me { self.reach.names(server) } else { self.reach.lacks(name, server) }
-        };
-        if !lacks(owner) {
+        let is_mine = *owner == self.me;
+        let is_reached =
+            if is_mine { !self.names(server) } else { !self.reach.is_named_by(owner, server) };
+        if is_reached {
             return None;
         }
-        self.members.keys().filter(|name| !lacks(name)).max_by_key(|name| weight(slot, name))
+        let can_help = |name: &Arc<str>| {
+            if *name == self.me {
+                self.reach.can_help(server)
+            } else {
+                self.reach.other_can_help(name, server)
+            }
+        };
+        self.members.keys().filter(|name| can_help(name)).max_by_key(|name| weight(slot, name))
     }
 
     /// Whether all living replicas can ask about the same tokens of this slot.

@@ -26,6 +26,8 @@ pub(super) struct Asking {
     has_listed: bool,
     /// The number of the token that the walk through all tokens continues with.
     walk: Option<u32>,
+    /// Another walk follows it: who asks has changed since it began.
+    walks_again: bool,
     /// Tokens that are asked about here once, whichever replica asks: to verify the value that an
     /// operator has put into the source.
     checked_once: HashSet<TokenHash>,
@@ -39,6 +41,7 @@ impl Asking {
             waits_until: Some(now + FIRST_VIEW_TIMEOUT),
             has_listed: false,
             walk: None,
+            walks_again: false,
             checked_once: HashSet::new(),
             short_lives: HashSet::new(),
         }
@@ -62,9 +65,11 @@ impl Asking {
         }
     }
 
-    /// Other tokens than before may be asked about here.
+    /// Other tokens than before may be asked about here. A walk that has begun ends first: changes that
+    /// come more often than it takes must not keep the last tokens from being reached.
     pub(super) fn begin_walk(&mut self) {
-        self.walk = Some(0);
+        self.walks_again = self.walk.is_some();
+        self.walk.get_or_insert(0);
     }
 
     pub(super) const fn is_walking(&self) -> bool {
@@ -80,7 +85,6 @@ impl Asking {
     ) -> Option<(TokenId, TokenKey)> {
         match tokens.next_listing_change() {
             Some(ListingChange::Unlisted(hash)) => replica.unlist(hash, now),
-            Some(ListingChange::Servers) => replica.set_servers(tokens.availability(), now),
             Some(ListingChange::Changed { id, key, is_listed, was_listed }) => {
                 let hash = key.hash();
                 match (was_listed, is_listed) {
@@ -110,7 +114,9 @@ impl Asking {
             let asked = self.asks(&token, is_listed, replica);
             tokens.scheduler.set_asked(id, asked, now);
         }
-        self.walk = (end < tokens.scheduler.key_limit()).then_some(end);
+        let is_over = end >= tokens.scheduler.key_limit();
+        let again = is_over && std::mem::take(&mut self.walks_again);
+        self.walk = if is_over { again.then_some(0) } else { Some(end) };
     }
 
     /// Whether a token is asked about here. One that is not listed, because it has no value, has none

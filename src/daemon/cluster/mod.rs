@@ -67,6 +67,8 @@ use crate::settings;
 use crate::store::ClusterSeen;
 use crate::time::Moment;
 
+/// How often the replica is told which servers are reached: a fraction of the shortest `failover`.
+const REACH_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two writes of the newest revision to the state database.
 const SEEN_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -133,6 +135,8 @@ pub(crate) struct Cluster {
     endpoints: Vec<EndpointView>,
     /// Clients that wait for the endpoints to be asked.
     endpoint_replies: Vec<Reply<()>>,
+    /// When the replica was told last which servers are reached.
+    reach_taken: Moment,
     /// The newest state of etcd, and when it is persisted, if it is not.
     seen: Option<StoreRevision>,
     seen_due: Option<Moment>,
@@ -182,6 +186,7 @@ impl Cluster {
             rekey: None,
             endpoints,
             endpoint_replies: Vec::new(),
+            reach_taken: Moment::default(),
             seen: None,
             seen_due: None,
             unreachable_since: None,
@@ -255,6 +260,11 @@ impl Cluster {
         // Others would ask about the tokens that are not listed yet.
         if !self.asking.has_listed() {
             return Vec::new();
+        }
+        // There is a turn for each beat at least.
+        if now.since(self.reach_taken) >= REACH_INTERVAL {
+            self.reach_taken = now;
+            self.replica.set_servers(tokens.reach(), now);
         }
         if self.replica.next_wake().is_some_and(|due| due <= now) {
             self.replica.wake(now);

@@ -224,7 +224,8 @@ impl Cluster {
             return tokens.cancel(ticket);
         };
         let limits = limits(ticket, &action, tokens);
-        let count = matches!(action, Action::Reauth { .. }).then(|| count_of(ticket.token, tokens));
+        let is_login = matches!(action, Action::Reauth { .. });
+        let count = is_login.then(|| count_of(ticket.token, tokens));
         let id = self.spendings.add(ticket, action, key.clone(), limits);
         // A newer value than the one that is dead may make it unnecessary.
         let sealed = self.values.unopened(&key);
@@ -234,9 +235,12 @@ impl Cluster {
             notices::held_by_sealed_value(ticket.token, error, tokens);
         }
         let has_news = self.queue.has_news(key.hash());
-        if self.is_stopping || has_news || sealed.is_some() || self.values.has_unused(&key) {
+        // A login here would probably fail, and its attempt would count for all.
+        let is_helped = is_login && self.replica.is_helped(&key);
+        let has_newer = has_news || sealed.is_some() || self.values.has_unused(&key);
+        if self.is_stopping || has_newer || is_helped {
             if let Some(spending) = self.spendings.take(id) {
-                if sealed.is_none() {
+                if sealed.is_none() && !is_helped {
                     let why = "a newer value of another replica cannot be used yet: a source or the \
                                state database was not read, or the server has not verified a value";
                     self.report_long_wait(&spending, why, now, tokens);

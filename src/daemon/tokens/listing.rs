@@ -16,8 +16,6 @@ pub(crate) struct Listing {
     unlisted: Vec<TokenHash>,
     /// Tokens that are new, or that may have got or lost their value.
     changed: Vec<TokenId>,
-    /// There may be other servers, or one may be available or unavailable now.
-    servers_changed: bool,
 }
 
 /// A change that the cluster must be told about.
@@ -27,14 +25,12 @@ pub(crate) enum ListingChange {
     Unlisted(TokenHash),
     /// The token is new, or something of it has changed.
     Changed { id: TokenId, key: TokenKey, was_listed: bool, is_listed: bool },
-    /// The servers, or whether they are available, may have changed.
-    Servers,
 }
 
 impl Listing {
     /// Whether no change waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.unlisted.is_empty() && self.changed.is_empty() && !self.servers_changed
+        self.unlisted.is_empty() && self.changed.is_empty()
     }
 }
 
@@ -63,19 +59,16 @@ impl Tokens {
         }
     }
 
-    /// A server was added, replaced or removed, or may be available or unavailable now.
-    pub(crate) fn note_servers(&mut self) {
-        if let Some(listing) = &mut self.listing {
-            listing.servers_changed = true;
-        }
-    }
-
-    /// All servers by name, and whether each is available.
-    pub(crate) fn availability(&self) -> Vec<(&str, bool)> {
+    /// All servers by name, and whether each is reached, as far as is known.
+    pub(crate) fn reach(&self) -> Vec<(&str, bool)> {
         let servers = self.servers.iter().map(|(id, server)| (id, server.settings.name.as_str()));
         // One that was replaced stays until no token uses it.
         let current = servers.filter(|(id, name)| self.servers.id_of(name) == Some(*id));
-        current.map(|(id, name)| (name, self.is_available(id))).collect()
+        let is_reached = |id| {
+            let has_client = self.servers.get(id).is_some_and(|server| server.client.is_ok());
+            has_client && self.scheduler.is_reached(id)
+        };
+        current.map(|(id, name)| (name, is_reached(id))).collect()
     }
 
     /// A token is added. It is not asked about before it is known which replica asks.
@@ -103,9 +96,6 @@ impl Tokens {
         let listing = self.listing.as_mut()?;
         if let Some(hash) = listing.unlisted.pop() {
             return Some(ListingChange::Unlisted(hash));
-        }
-        if std::mem::take(&mut listing.servers_changed) {
-            return Some(ListingChange::Servers);
         }
         loop {
             let id = self.listing.as_mut()?.changed.pop()?;

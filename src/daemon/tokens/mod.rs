@@ -322,7 +322,6 @@ impl Tokens {
             self.log.event(EventName::ServerRecovered, &message, fields);
         }
         self.servers.put(id, ServerHandle { settings, client });
-        self.note_servers();
     }
 
     /// Removes a server that no token uses. Requests in flight own what they need.
@@ -330,7 +329,6 @@ impl Tokens {
         self.scheduler.remove_server(id);
         self.outages.remove(id);
         self.servers.remove(id);
-        self.note_servers();
     }
 
     /// Whether a server has a client and is not known to be unavailable.

@@ -33,7 +33,7 @@ impl Outages {
                 let since = clock::wall_clock();
                 self.0.insert(id, Outage { since, error: fault.clone() });
             }
-            ServerNotice::Recovered { .. } => self.remove(id),
+            ServerNotice::Recovered { .. } | ServerNotice::Untried => self.remove(id),
             ServerNotice::RenewalLearned(_) => {}
         }
     }

@@ -101,6 +101,45 @@ fn failure_of_a_token_that_was_left_says_nothing_about_the_server() {
 }
 
 #[test]
+fn circuit_breaker_closes_once_no_token_that_failed_is_asked_about() {
+    let mut fixture = Fixture::new(1_000_000, 10);
+    let ids = fixture.tokens(2, None);
+    let server = fixture.scheduler.spec(ids[0]).unwrap().server;
+    fixture.scheduler.set_asked(ids[1], false, fixture.now);
+    fixture.wake();
+    let (ticket, _) = fixture.actions()[0];
+    fixture.answer(ticket, unavailable());
+    assert!(!fixture.scheduler.is_reached(server) && !fixture.scheduler.is_available(server));
+    fixture.scheduler.set_asked(ids[0], false, fixture.now);
+    assert!(fixture.scheduler.is_reached(server) && fixture.scheduler.is_available(server));
+    assert_eq!(fixture.server_notices(), [down(2), ServerNotice::Untried]);
+    // A probe that is in flight when the token is left ends without evidence.
+    fixture.scheduler.set_asked(ids[0], true, fixture.now);
+    fixture.wake();
+    let (ticket, _) = fixture.actions()[0];
+    fixture.answer(ticket, unavailable());
+    fixture.advance(6 * SECOND);
+    let (probe, _) = fixture.actions()[0];
+    fixture.scheduler.set_asked(ids[0], false, fixture.now);
+    assert!(!fixture.scheduler.is_available(server));
+    fixture.answer(probe, unavailable());
+    assert!(fixture.scheduler.is_available(server));
+}
+
+#[test]
+fn server_is_in_doubt_from_the_first_failure_to_the_next_response() {
+    let mut fixture = Fixture::new(1_000_000, 10);
+    let ids = fixture.tokens(4, None);
+    let server = fixture.scheduler.spec(ids[0]).unwrap().server;
+    fixture.wake();
+    let checks = fixture.actions();
+    fixture.answer(checks[0].0, unavailable());
+    assert!(!fixture.scheduler.is_reached(server) && fixture.scheduler.is_available(server));
+    fixture.answer(checks[1].0, alive(MINUTE));
+    assert!(fixture.scheduler.is_reached(server));
+}
+
+#[test]
 fn restored_tokens_of_another_replica_are_not_tested() {
     let mut fixture = Fixture::new(1_000_000, 10_000);
     let spec = fixture.spec(None);

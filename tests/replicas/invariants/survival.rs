@@ -1,7 +1,7 @@
 //! I7: without etcd nothing that lives dies.
 //!
 //! Checked for tokens that any replica keeps alive without spending: the newest value of a token
-//! does not reach its end if a running daemon that holds it, and takes the API for available, asked
+//! does not reach its end if a running daemon that holds it, and whose requests do not fail, asked
 //! about it during the last quarter of its life, and for at least 10 s, without a gap. Whether etcd answered does not matter.
 //!
 //! Exceptions: a response of the API about the token was lost in that time, or the API was down, or

@@ -171,7 +171,7 @@ impl Reports {
     ) -> Result<(), Violation> {
         let down = match notice {
             ServerNotice::Unavailable { .. } => true,
-            ServerNotice::Recovered { .. } => false,
+            ServerNotice::Recovered { .. } | ServerNotice::Untried => false,
             ServerNotice::RenewalLearned(_) => return Ok(()),
         };
         if std::mem::replace(&mut self.servers_down[server], down) == down {

@@ -198,16 +198,16 @@ fn pass(peers: &mut [Peer], time: Duration, etcd: &mut Etcd) {
     }
 }
 
-/// A replica sees that the server of all tokens is available, or is not.
-fn set_available(peer: &mut Peer, is_available: bool) {
-    peer.replica.set_servers(vec![("s", is_available), ("other", true)], peer.now);
+/// A replica reaches the server of all tokens, or does not.
+fn set_reached(peer: &mut Peer, is_reached: bool) {
+    peer.replica.set_servers(vec![("s", is_reached), ("other", true)], peer.now);
 }
 
 /// Three replicas that have reached their servers for long.
 fn that_reach_all(etcd: &mut Etcd) -> Vec<Peer> {
     let mut peers = replicas(&["a", "b", "c"], etcd);
     for peer in &mut peers {
-        set_available(peer, true);
+        set_reached(peer, true);
     }
     pass(&mut peers, FAILOVER * 3, etcd);
     peers
@@ -218,7 +218,7 @@ fn tokens_of_a_replica_that_cannot_reach_their_server_are_asked_about_by_the_nex
     let mut etcd = Etcd::new();
     let mut peers = that_reach_all(&mut etcd);
     let of_a: Vec<u32> = asked(&peers[0]);
-    set_available(&mut peers[0], false);
+    set_reached(&mut peers[0], false);
     pass(&mut peers, seconds(2), &mut etcd);
     assert!(of_a.iter().all(|number| askers(&peers, *number) == [0]), "a short outage");
     pass(&mut peers, FAILOVER / 3 + seconds(2), &mut etcd);
@@ -243,14 +243,53 @@ fn replica_that_reaches_its_server_again_is_relieved_after_one_failover() {
     let mut etcd = Etcd::new();
     let mut peers = that_reach_all(&mut etcd);
     let of_a: Vec<u32> = asked(&peers[0]);
-    set_available(&mut peers[0], false);
-    pass(&mut peers, FAILOVER + seconds(4), &mut etcd);
-    set_available(&mut peers[0], true);
+    set_reached(&mut peers[0], false);
+    pass(&mut peers, FAILOVER / 3 + seconds(3), &mut etcd);
+    assert!(of_a.iter().all(|number| askers(&peers, *number).len() == 2));
+    set_reached(&mut peers[0], true);
     pass(&mut peers, FAILOVER.saturating_sub(seconds(1)), &mut etcd);
     assert!(of_a.iter().all(|number| askers(&peers, *number).len() == 2), "left late");
-    pass(&mut peers, seconds(6), &mut etcd);
+    pass(&mut peers, seconds(4), &mut etcd);
     assert!(of_a.iter().all(|number| askers(&peers, *number) == [0]));
-    assert!(peers.iter().all(|peer| peer.replica.next_wake().is_some()));
+}
+
+#[test]
+fn helper_that_loses_the_server_and_gets_it_back_is_replaced_without_a_gap() {
+    let mut etcd = Etcd::new();
+    let mut peers = that_reach_all(&mut etcd);
+    let of_a: Vec<u32> = asked(&peers[0]);
+    set_reached(&mut peers[0], false);
+    pass(&mut peers, FAILOVER / 3 + seconds(3), &mut etcd);
+    set_reached(&mut peers[1], false);
+    pass(&mut peers, FAILOVER / 3 + seconds(3), &mut etcd);
+    let by_c = |peers: &[Peer]| of_a.iter().all(|number| askers(peers, *number).contains(&2));
+    assert!(by_c(&peers));
+    set_reached(&mut peers[1], true);
+    let mut helpers = Vec::new();
+    for _ in 0..40 {
+        pass(&mut peers, seconds(1), &mut etcd);
+        assert!(of_a.iter().all(|number| askers(&peers, *number).len() > 1), "a gap");
+        helpers.push(by_c(&peers));
+    }
+    assert!(!helpers.last().unwrap(), "b helps again");
+}
+
+#[test]
+fn a_helper_that_has_just_started_helps_at_once() {
+    let mut etcd = Etcd::new();
+    let mut peers = that_reach_all(&mut etcd);
+    let of_a: Vec<u32> = asked(&peers[0]);
+    set_reached(&mut peers[0], false);
+    pass(&mut peers, FAILOVER / 3 + seconds(3), &mut etcd);
+    let mut d = Peer::new("d");
+    list(&mut d);
+    set_reached(&mut d, true);
+    d.settle(&mut etcd);
+    peers.push(d);
+    for _ in 0..20 {
+        pass(&mut peers, seconds(1), &mut etcd);
+        assert!(of_a.iter().all(|number| askers(&peers, *number).iter().any(|by| *by != 0)));
+    }
 }
 
 #[test]
@@ -259,7 +298,7 @@ fn no_replica_asks_in_place_of_another_while_it_does_not_reach_the_server_itself
     let mut peers = that_reach_all(&mut etcd);
     let before: Vec<_> = (0..1_000).map(|number| askers(&peers, number)).collect();
     for peer in &mut peers {
-        set_available(peer, false);
+        set_reached(peer, false);
     }
     for _ in 0..12 {
         pass(&mut peers, seconds(3), &mut etcd);
@@ -268,7 +307,7 @@ fn no_replica_asks_in_place_of_another_while_it_does_not_reach_the_server_itself
     }
     // The server recovers for all: each replica notices within the pause between two probes.
     for index in 0..peers.len() {
-        set_available(&mut peers[index], true);
+        set_reached(&mut peers[index], true);
         pass(&mut peers, seconds(2), &mut etcd);
     }
     for _ in 0..12 {
@@ -282,9 +321,9 @@ fn no_replica_asks_in_place_of_another_while_it_does_not_reach_the_server_itself
 fn if_two_of_three_replicas_cannot_reach_the_server_the_third_asks_about_everything() {
     let mut etcd = Etcd::new();
     let mut peers = that_reach_all(&mut etcd);
-    set_available(&mut peers[0], false);
-    set_available(&mut peers[2], false);
-    pass(&mut peers, FAILOVER + seconds(4), &mut etcd);
+    set_reached(&mut peers[0], false);
+    set_reached(&mut peers[2], false);
+    pass(&mut peers, FAILOVER / 3 + seconds(3), &mut etcd);
     assert_eq!(asked(&peers[1]).len(), 1_000);
     // A replica that dies leaves nothing behind.
     etcd.set(&Key::Member("c".into()), None);
@@ -292,7 +331,7 @@ fn if_two_of_three_replicas_cannot_reach_the_server_the_third_asks_about_everyth
     alive.truncate(2);
     pass(&mut alive, FAILOVER + seconds(2), &mut etcd);
     assert_eq!(asked(&alive[1]).len(), 1_000);
-    set_available(&mut alive[0], true);
+    set_reached(&mut alive[0], true);
     pass(&mut alive, FAILOVER + seconds(4), &mut etcd);
     assert!((0..1_000).all(|number| askers(&alive, number).len() == 1));
 }
