@@ -17,8 +17,9 @@ const LIFE: Duration = Duration::from_secs(30 * 60);
 /// The minimum time at rest.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// After this time the daemon has stored what the first responses said, and rests.
-const SETTLE: Duration = Duration::from_secs(5);
+/// After this time the daemon has stored what the first responses said, and the thread of the log has
+/// ended, which takes 10 s: the switches of a thread that ends are no longer counted.
+const SETTLE: Duration = Duration::from_secs(15);
 
 /// A daemon that rests.
 pub(super) struct Small {
