@@ -15,6 +15,8 @@ pub(crate) mod tls;
 mod vault;
 mod webhook;
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokenkeep::clock;
@@ -85,11 +87,15 @@ pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A port that nobody listens on, of those that the system gives to nobody by itself.
+/// A port that nobody listens on, of those that the system gives to nobody by itself. No two calls
+/// return the same one: a server may bind its port seconds later.
 pub(crate) fn free_port() -> u16 {
-    let tried = (0..100).map(|_| fastrand::u16(20_000..32_000));
-    let mut free = tried.filter(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.next().expect("a free port")
+    static FIRST: LazyLock<u16> = LazyLock::new(|| fastrand::u16(..));
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let next = || 20_000 + FIRST.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % 12_000;
+    let mut tried = std::iter::repeat_with(next).take(100);
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    tried.find(is_free).expect("a free port")
 }
 
 /// The requests about `value`.
