@@ -40,7 +40,7 @@ async fn asker(cluster: &Cluster, token: &str) -> usize {
     }
 }
 
-/// Waits until each of so many tokens is checked by one replica.
+/// Waits until all of these tokens are checked, each by one replica.
 async fn divided(cluster: &Cluster, tokens: u64) {
     let deadline = tokenkeep::clock::now() + seconds(30);
     loop {

@@ -2,10 +2,9 @@
 //!
 //! The contract of the adapter, which the tests of the real one prove (see `docs/development/simulation.md`):
 //! a pooled request takes a connection that an earlier one has left open, or opens one; a fresh
-//! request always opens one, which nobody uses again. A request for a connection that was opened
-//! after some moment is a pooled one if the pool is younger, and a fresh one otherwise. A query whose reused connection ends
-//! before the first byte of a response is resent once on a fresh connection. A pool is retired
-//! when a fresh connection gets a conclusion where a pooled one did not, or finds a token alive
+//! request always opens one, which serves no other request. A request with `OpenedAfter` is pooled if
+//! the pool was opened after that moment, else fresh. A query whose reused connection ends before the
+//! first byte of a response is resent once on a fresh connection. A pool is retired when a fresh connection gets a conclusion where a pooled one did not, or finds a token alive
 //! where a pooled one denied one. A connection is used for at
 //! most ten minutes, and an idle one is kept for one. With HTTP/1.1 a connection serves one
 //! request at a time and ends when a request on it is given up; with HTTP/2 all pooled requests

@@ -67,7 +67,7 @@ use crate::settings;
 use crate::store::ClusterSeen;
 use crate::time::Moment;
 
-/// How often the replica is told which servers are reached: a fraction of the shortest `failover`.
+/// Time between two looks at which servers are reached: a third of the shortest `failover`.
 const REACH_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two writes of the newest revision to the state database.
 const SEEN_INTERVAL: Duration = Duration::from_secs(5);

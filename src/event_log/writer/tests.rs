@@ -19,7 +19,7 @@ impl Write for Stalled {
     }
 }
 
-/// A disk with room for so many bytes.
+/// A disk with room for this number of bytes.
 #[derive(Clone, Default)]
 struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
 
@@ -179,19 +179,39 @@ fn the_log_catches_up_without_a_further_line() {
     }
 }
 
-#[test]
-fn idle_thread_ends_and_the_next_line_starts_it_again() {
+/// A log whose thread ends as soon as there is no line.
+fn without_linger() -> (Disk, LineSender, WriterHandle) {
     let disk = Disk::default();
     disk.make_room(usize::MAX);
     let limits = Limits { capacity: CAPACITY, linger: Duration::ZERO };
     let (sender, handle) = with_limits(disk.clone(), report(), limits).unwrap();
+    (disk, sender, handle)
+}
+
+/// Waits until the thread has ended.
+fn thread_ends(handle: &WriterHandle) {
+    let deadline = clock::now() + Duration::from_secs(60);
+    while handle.0.state().is_running {
+        assert!(clock::now() < deadline, "the thread does not end");
+        thread::yield_now();
+    }
+}
+
+/// A log with a line that waits because no thread can be started.
+fn with_a_line_and_no_thread() -> (Disk, WriterHandle) {
+    let (disk, sender, handle) = without_linger();
+    thread_ends(&handle);
+    handle.0.state().retry = Some(Moment::NEVER);
+    add(&sender, "line", 1);
+    (disk, handle)
+}
+
+#[test]
+fn idle_thread_ends_and_the_next_line_starts_it_again() {
+    let (disk, sender, handle) = without_linger();
     for lines in 1..=3 {
         add(&sender, "line", 1);
-        let deadline = clock::now() + Duration::from_secs(60);
-        while handle.0.state().is_running {
-            assert!(clock::now() < deadline, "the thread does not end");
-            thread::yield_now();
-        }
+        thread_ends(&handle);
         assert_eq!(disk.text(), "line\n".repeat(lines));
     }
     add(&sender, "last", 1);
@@ -201,15 +221,7 @@ fn idle_thread_ends_and_the_next_line_starts_it_again() {
 
 #[test]
 fn shutdown_starts_the_thread_that_could_not_be_started_before() {
-    let disk = Disk::default();
-    disk.make_room(usize::MAX);
-    let limits = Limits { capacity: CAPACITY, linger: Duration::ZERO };
-    let (sender, handle) = with_limits(disk.clone(), report(), limits).unwrap();
-    while handle.0.state().is_running {
-        thread::yield_now();
-    }
-    handle.0.state().retry = Some(Moment::NEVER);
-    add(&sender, "line", 1);
+    let (disk, handle) = with_a_line_and_no_thread();
     assert_eq!(disk.text(), "");
     assert!(handle.end(SHUTDOWN_TIMEOUT));
     assert_eq!(disk.text(), "line\n");
@@ -217,15 +229,7 @@ fn shutdown_starts_the_thread_that_could_not_be_started_before() {
 
 #[test]
 fn lines_wait_for_a_thread_that_could_not_be_started() {
-    let disk = Disk::default();
-    disk.make_room(usize::MAX);
-    let limits = Limits { capacity: CAPACITY, linger: Duration::ZERO };
-    let (sender, handle) = with_limits(disk.clone(), report(), limits).unwrap();
-    while handle.0.state().is_running {
-        thread::yield_now();
-    }
-    handle.0.state().retry = Some(Moment::NEVER);
-    add(&sender, "line", 1);
+    let (disk, handle) = with_a_line_and_no_thread();
     assert_eq!(handle.due(), Some(Moment::NEVER));
     assert_eq!(handle.0.state().waiting.len(), 1);
     handle.0.state().retry = Some(clock::now());

@@ -87,8 +87,8 @@ pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A port that nobody listens on, of those that the system gives to nobody by itself. No two calls
-/// return the same one: a server may bind its port seconds later.
+/// A port without a listener, outside the system's range of automatic ports. Two calls never return
+/// the same one, because a server may bind its port seconds later.
 pub(crate) fn free_port() -> u16 {
     static FIRST: LazyLock<u16> = LazyLock::new(|| fastrand::u16(..));
     static CALLS: AtomicU16 = AtomicU16::new(0);

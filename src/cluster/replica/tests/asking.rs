@@ -183,7 +183,7 @@ const PINNED_OWNERS: [&str; 8] = [
     "keeper-b", "keeper-a", "keeper-a", "keeper-b", "keeper-b", "keeper-a", "keeper-b", "keeper-b",
 ];
 
-/// Who asks about each of a hundred tokens, by number of replicas.
+/// The replicas that check a token, by index.
 fn askers(peers: &[Peer], number: u32) -> Vec<usize> {
     (0..peers.len()).filter(|peer| asks(&peers[*peer], number)).collect()
 }
@@ -211,6 +211,16 @@ fn that_reach_all(etcd: &mut Etcd) -> Vec<Peer> {
     }
     pass(&mut peers, FAILOVER * 3, etcd);
     peers
+}
+
+/// The same, and the first one cannot reach the server any more, which the others know; with the
+/// tokens of its slots.
+fn with_a_cut_off(etcd: &mut Etcd) -> (Vec<Peer>, Vec<u32>) {
+    let mut peers = that_reach_all(etcd);
+    let of_a = asked(&peers[0]);
+    set_reached(&mut peers[0], false);
+    pass(&mut peers, FAILOVER / 3 + seconds(3), etcd);
+    (peers, of_a)
 }
 
 #[test]
@@ -241,10 +251,7 @@ fn tokens_of_a_replica_that_cannot_reach_their_server_are_asked_about_by_the_nex
 #[test]
 fn replica_that_reaches_its_server_again_is_relieved_after_one_failover() {
     let mut etcd = Etcd::new();
-    let mut peers = that_reach_all(&mut etcd);
-    let of_a: Vec<u32> = asked(&peers[0]);
-    set_reached(&mut peers[0], false);
-    pass(&mut peers, FAILOVER / 3 + seconds(3), &mut etcd);
+    let (mut peers, of_a) = with_a_cut_off(&mut etcd);
     assert!(of_a.iter().all(|number| askers(&peers, *number).len() == 2));
     set_reached(&mut peers[0], true);
     pass(&mut peers, FAILOVER.saturating_sub(seconds(1)), &mut etcd);
@@ -256,10 +263,7 @@ fn replica_that_reaches_its_server_again_is_relieved_after_one_failover() {
 #[test]
 fn helper_that_loses_the_server_and_gets_it_back_is_replaced_without_a_gap() {
     let mut etcd = Etcd::new();
-    let mut peers = that_reach_all(&mut etcd);
-    let of_a: Vec<u32> = asked(&peers[0]);
-    set_reached(&mut peers[0], false);
-    pass(&mut peers, FAILOVER / 3 + seconds(3), &mut etcd);
+    let (mut peers, of_a) = with_a_cut_off(&mut etcd);
     set_reached(&mut peers[1], false);
     pass(&mut peers, FAILOVER / 3 + seconds(3), &mut etcd);
     let by_c = |peers: &[Peer]| of_a.iter().all(|number| askers(peers, *number).contains(&2));
@@ -277,10 +281,7 @@ fn helper_that_loses_the_server_and_gets_it_back_is_replaced_without_a_gap() {
 #[test]
 fn a_helper_that_has_just_started_helps_at_once() {
     let mut etcd = Etcd::new();
-    let mut peers = that_reach_all(&mut etcd);
-    let of_a: Vec<u32> = asked(&peers[0]);
-    set_reached(&mut peers[0], false);
-    pass(&mut peers, FAILOVER / 3 + seconds(3), &mut etcd);
+    let (mut peers, of_a) = with_a_cut_off(&mut etcd);
     let mut d = Peer::new("d");
     list(&mut d);
     set_reached(&mut d, true);
