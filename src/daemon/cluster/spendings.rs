@@ -26,7 +26,7 @@ pub(super) const HELD_RETRY: Duration = Duration::from_secs(1);
 /// How much longer than `failover` a spending waits before that is reported.
 const LONG_WAIT_MARGIN: Duration = Duration::from_secs(5);
 
-/// The same for a renewal with a refresh token, and for a revocation.
+/// How long after the take a renewal with a refresh token, or a revocation, may begin.
 const REQUEST_BEGINS_WITHIN: Duration = Duration::from_secs(5);
 
 /// An action that waits for a claim or has one.
