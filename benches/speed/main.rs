@@ -1,8 +1,8 @@
 //! Benchmark for `docs/development/performance.md`: the daemon and its peers, in one run.
 //!
 //! `benches/run` installs the peers and starts this. Alone, `cargo bench --bench speed` skips missing
-//! peers. Words after `--` select parts instead of all: `small`, `saturation`, `profiles`, `tls`,
-//! `memory`, `million`, `lateness`, `storm`, `peers`. `watching` and `replicas` run only if they are
+//! peers. Words after `--` select parts instead of all: `small`, `saturation`, `tls`, `memory`,
+//! `million`, `lateness`, `storm`, `peers`. `watching` and `replicas` run only if they are
 //! selected. With `free` the system chooses the cores; otherwise the server has one core and its
 //! client another. `plot` also draws the plot.
 
@@ -96,9 +96,6 @@ fn measure(wanted: &[&str]) {
     let small = run.wants("small").then(|| Small::start(&run));
     if run.wants("saturation") {
         saturation::plain(&mut run);
-    }
-    if run.wants("profiles") {
-        saturation::profiles(&mut run);
     }
     if run.wants("tls") {
         saturation::tls(&mut run);

@@ -117,7 +117,6 @@ pub(super) fn play<'a>(run: &Run<'_>, name: &'a str, tokens: u64, server: &Serve
         name,
         tokens,
         url: server.plain_url(),
-        servers: 1,
         profile: false,
         certificate: None,
         store: true,

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A tick of the CPU times in `/proc`: a hundredth of a second on every Linux of today.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -48,7 +50,7 @@ pub(super) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// A child process that is measured, and killed at the end.
+/// A child process that is measured, and terminated at the end.
 #[derive(Debug)]
 pub(super) struct Process(pub(super) Child);
 
@@ -112,8 +114,12 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// Lets it end by itself: a program that was built to count what it executes writes the counts then.
     fn drop(&mut self) {
-        self.kill();
+        if let Ok(None) = self.0.try_wait() {
+            let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        }
+        let _ = self.0.wait();
     }
 }
 

@@ -58,11 +58,11 @@ impl Work {
     }
 }
 
-/// Plain HTTP/1.1 on 64 connections, against wrk with as many.
+/// Plain HTTP/1.1 on 64 connections, against wrk with as many; and the same API declared by a profile.
 pub(super) fn plain(run: &mut Run<'_>) {
     run.table.part("Saturation, HTTP/1.1, 64 connections");
     let mut server = Server::start(run.folder, "saturation", run.pinned);
-    let [mut peer, mut bare, mut stored]: [Work; 3] = Default::default();
+    let [mut peer, mut bare, mut stored, mut declared]: [Work; 4] = Default::default();
     let has_peer = is_installed("wrk");
     let url = server.plain_url();
     for _ in 0..TURNS {
@@ -74,44 +74,29 @@ pub(super) fn plain(run: &mut Run<'_>) {
             wrk.args(["-t1", "-c64"]).arg(format!("-d{}s", STRETCH.as_secs())).arg(target);
             peer.add(of_peer(&mut wrk, "requests in"));
         }
-        bare.add(of_daemon(run, &mut server, &play("bare", url.clone(), false)));
-        stored.add(of_daemon(run, &mut server, &play("stored", url.clone(), true)));
+        let play = |name, store| play(name, url.clone(), store);
+        bare.add(of_daemon(run, &mut server, &play("bare", false)));
+        stored.add(of_daemon(run, &mut server, &play("stored", true)));
+        let play = Play { profile: true, ..play("declared", false) };
+        declared.add(of_daemon(run, &mut server, &play));
     }
     if !has_peer {
         run.table.skip("wrk", "it is not installed");
     }
     tell(run, "wrk", &peer, [("no store", &bare, 2.0), ("with the store", &stored, 2.2)]);
+    let table = &mut run.table;
+    let median = declared.micros.median();
+    table.tell("CPU for a check, no store, API of a profile", median, "µs", Target::None);
+    let target = Target::AtMost(1.5);
+    table.compare("CPU by a profile ÷ native", &declared.micros, &bare.micros, target);
     run.own.micros = stored.micros;
 }
 
-/// The native API, and the same API declared by a profile.
-pub(super) fn profiles(run: &mut Run<'_>) {
-    run.table.part("Profiles, HTTP/1.1, 64 connections, no store");
-    let mut server = Server::start(run.folder, "profiles", run.pinned);
-    let [mut native, mut declared]: [Work; 2] = Default::default();
-    let url = server.plain_url();
-    for _ in 0..TURNS {
-        let play = play("native", url.clone(), false);
-        native.add(of_daemon(run, &mut server, &play));
-        let play = Play { name: "declared", profile: true, ..play };
-        declared.add(of_daemon(run, &mut server, &play));
-    }
-    for (how, work) in [("native", &native), ("by a profile", &declared)] {
-        let what = format!("CPU for a check, {how}");
-        run.table.tell(&what, work.micros.median(), "µs", Target::None);
-    }
-    let target = Target::AtMost(1.5);
-    run.table.compare("CPU by a profile ÷ native", &declared.micros, &native.micros, target);
-}
-
-/// Connections of the variant with several.
-const CONNECTIONS: u64 = 4;
-
-/// TLS with HTTP/2, against h2load; and two variants: several connections, and HTTP/1.1.
+/// TLS with HTTP/2, against h2load; and with HTTP/1.1.
 pub(super) fn tls(run: &mut Run<'_>) {
     run.table.part("Saturation, TLS, 64 at once");
     let mut server = Server::start(run.folder, "tls", run.pinned);
-    let [mut peer, mut bare, mut several, mut older]: [Work; 4] = Default::default();
+    let [mut peer, mut bare, mut older]: [Work; 3] = Default::default();
     let has_peer = is_installed("h2load");
     let url = server.secure_url();
     let certificate = server.certificate.clone();
@@ -126,16 +111,13 @@ pub(super) fn tls(run: &mut Run<'_>) {
         }
         let play = Play { certificate: Some(&certificate), ..play("tls", url.clone(), false) };
         bare.add(of_daemon(run, &mut server, &play));
-        let play = Play { servers: CONNECTIONS, ..play };
-        several.add(of_daemon(run, &mut server, &play));
-        let play = Play { servers: 1, url: server.older_url(), ..play };
+        let play = Play { url: server.older_url(), ..play };
         older.add(of_daemon(run, &mut server, &play));
     }
     if !has_peer {
         run.table.skip("h2load", "it is not installed");
     }
-    let several = (&*format!("HTTP/2 on {CONNECTIONS} connections"), &several, 5.0);
-    let ways = [("HTTP/2", &bare, 5.0), several, ("HTTP/1.1 over TLS", &older, 5.0)];
+    let ways = [("HTTP/2", &bare, 5.0), ("HTTP/1.1 over TLS", &older, 5.0)];
     tell(run, "h2load", &peer, ways);
 }
 
@@ -144,7 +126,6 @@ fn play(name: &str, url: String, store: bool) -> Play<'_> {
         name,
         tokens: TOKENS,
         url,
-        servers: 1,
         profile: false,
         certificate: None,
         store,
@@ -161,7 +142,7 @@ fn of_daemon(run: &Run<'_>, server: &mut Server, play: &Play<'_>) -> Sample {
     let play = Play { pinned: run.pinned, ..play.clone() };
     // The daemon would restore the state of the previous measurement, and check few tokens.
     let _ = fs::remove_dir_all(run.folder.join(play.name).join("state"));
-    let mut daemon = Daemon::start(run.folder, &play);
+    let daemon = Daemon::start(run.folder, &play);
     server.wait_for(before + TOKENS as f64);
     daemon.reload(run.folder, &Play { schedule: ALWAYS_DUE.into(), ..play });
     pause(WARM_UP);

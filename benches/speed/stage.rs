@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokenkeep::profile::BUILTIN;
 
 use super::process::{Core, Process, command, now, pause};
+use super::stub::CHECK_AFTER;
 
 /// The large number of tokens.
 pub(super) const MILLION: u64 = 1_000_000;
@@ -19,16 +19,13 @@ pub(super) const MILLION: u64 = 1_000_000;
 /// Limit for waiting.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// After this time a reload of a million tokens is applied.
-const RELOAD: Duration = Duration::from_secs(20);
-
 /// Polling interval while waiting.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// The stub server, as a separate process.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// Killed on drop.
+    /// Terminated on drop.
     _process: Process,
     ask: ChildStdin,
     said: BufReader<ChildStdout>,
@@ -81,6 +78,14 @@ impl Server {
         self.execute(&format!("period {period}"));
     }
 
+    /// Sets the lives that the server reports, so that the next check of a token comes this time after
+    /// each check.
+    pub(super) fn repeat_after(&mut self, period: Duration) {
+        self.spread_over(None);
+        let life = period.as_millis() * 100 / u128::from(CHECK_AFTER) + 1;
+        self.execute(&format!("life {life}"));
+    }
+
     /// Executes a line of the stub's input, and returns what it has counted so far.
     pub(super) fn execute(&mut self, line: &str) -> Counts {
         writeln!(self.ask, "{line}").expect("a stub that runs");
@@ -127,17 +132,17 @@ impl Server {
     }
 }
 
-/// Writes an inventory of this many tokens, numbered from this number. Names have 12 bytes, values
-/// have 36 bytes. The daemon watches the directory of its inventory, so nothing else is in it.
-pub(super) fn inventory(folder: &Path, first: u64, tokens: u64) -> PathBuf {
+/// Writes an inventory of this many tokens. Names have 12 bytes, values have 36 bytes. The daemon
+/// watches the directory of its inventory, so nothing else is in it.
+pub(super) fn inventory(folder: &Path, tokens: u64) -> PathBuf {
     let own = folder.join("inventories");
     fs::create_dir_all(&own).expect("a writable folder");
-    let path = own.join(format!("{first}-{tokens}.jsonl"));
+    let path = own.join(format!("{tokens}.jsonl"));
     if path.exists() {
         return path;
     }
     let mut file = BufWriter::new(File::create(&path).expect("a writable folder"));
-    for n in first..first + tokens {
+    for n in 0..tokens {
         let value = format!(
             "{n:08x}-5ca1-4b1e-8000-{:012x}",
             n.wrapping_mul(0x9e37_79b9_7f4a) >> 4 & 0xffff_ffff_ffff
@@ -154,9 +159,6 @@ pub(super) struct Play<'a> {
     pub(super) name: &'a str,
     pub(super) tokens: u64,
     pub(super) url: String,
-    /// Number of servers at that address. With HTTP/2 each has its own connection. Each has an equal
-    /// share of the tokens and of 64 requests in flight.
-    pub(super) servers: u64,
     /// The servers have a profile that declares their API.
     pub(super) profile: bool,
     /// With a certificate to trust.
@@ -208,17 +210,12 @@ impl Daemon {
         self.log.with_file_name("control.sock")
     }
 
-    /// Reloads another configuration, and waits until it is applied or should be: the log line of the
-    /// reload may be lost among many lines.
-    pub(super) fn reload(&mut self, folder: &Path, play: &Play<'_>) {
+    /// Reloads another configuration, and waits until it is applied.
+    pub(super) fn reload(&self, folder: &Path, play: &Play<'_>) {
         configure(folder, play);
-        let before = self.events("config_reloaded").len();
-        let id = Pid::from_child(&self.process.0);
-        kill_process(id, Signal::HUP).expect("a process");
-        let began = now();
-        while self.events("config_reloaded").len() <= before && began.elapsed() < RELOAD {
-            pause(LOOK);
-        }
+        let mut reload = command(&program(), Core::Server, play.pinned);
+        reload.args(["reload", "--wait", "--config"]).arg(self.config()).stdout(Stdio::null());
+        assert!(reload.status().expect("started").success());
     }
 
     /// Waits for an event in the log.
@@ -272,15 +269,12 @@ fn configure(folder: &Path, play: &Play<'_>) -> PathBuf {
     } else {
         ""
     };
-    let (tokens, at_once) = (play.tokens / play.servers, 64 / play.servers);
-    for n in 0..play.servers {
-        text += &format!(
-            "[server.stub{n}]\nurl = \"{}\"\n{trust}{profile}max_in_flight = {at_once}\n\
-             rate_limit = 1000000\n[inventory.all{n}]\nserver = \"stub{n}\"\nfile = {}\n",
-            play.url,
-            quoted(&inventory(folder, n * tokens, tokens)),
-        );
-    }
+    text += &format!(
+        "[server.stub]\nurl = \"{}\"\n{trust}{profile}max_in_flight = 64\n\
+         rate_limit = 1000000\n[inventory.all]\nserver = \"stub\"\nfile = {}\n",
+        play.url,
+        quoted(&inventory(folder, play.tokens)),
+    );
     let config = own.join("tokenkeep.toml");
     fs::write(&config, text).expect("room");
     config

@@ -58,7 +58,6 @@ pub(super) fn all(run: &mut Run<'_>) {
                 name: &name,
                 tokens: TOKENS,
                 url: url(&server),
-                servers: 1,
                 profile: false,
                 certificate: Some(&server.certificate),
                 store: true,

@@ -48,7 +48,7 @@ use super::process::since_epoch;
 const BEGINNING: &str = r#"{"ServerDateTime":"2026-01-05T09:30:00.000Z","TimeStamp":2461045.8958333335,"ExecutionTime":0.0625,"Result":{"Remaining":"#;
 
 /// The default of `check_after`, in hundredths.
-const CHECK_AFTER: u64 = 67;
+pub(super) const CHECK_AFTER: u64 = 67;
 
 /// Minimum time to a token's next check, in milliseconds; a quarter of the period if that is shorter.
 /// So a token that is checked a little early is not checked again at once.
