@@ -92,11 +92,11 @@ pub(super) fn plain(run: &mut Run<'_>) {
     run.own.micros = stored.micros;
 }
 
-/// TLS with HTTP/2, against h2load; and with HTTP/1.1.
+/// TLS with HTTP/2, against h2load.
 pub(super) fn tls(run: &mut Run<'_>) {
     run.table.part("Saturation, TLS, 64 at once");
     let mut server = Server::start(run.folder, "tls", run.pinned);
-    let [mut peer, mut bare, mut older]: [Work; 3] = Default::default();
+    let [mut peer, mut bare]: [Work; 2] = Default::default();
     let has_peer = is_installed("h2load");
     let url = server.secure_url();
     let certificate = server.certificate.clone();
@@ -111,14 +111,11 @@ pub(super) fn tls(run: &mut Run<'_>) {
         }
         let play = Play { certificate: Some(&certificate), ..play("tls", url.clone(), false) };
         bare.add(of_daemon(run, &mut server, &play));
-        let play = Play { url: server.older_url(), ..play };
-        older.add(of_daemon(run, &mut server, &play));
     }
     if !has_peer {
         run.table.skip("h2load", "it is not installed");
     }
-    let ways = [("HTTP/2", &bare, 5.0), ("HTTP/1.1 over TLS", &older, 5.0)];
-    tell(run, "h2load", &peer, ways);
+    tell(run, "h2load", &peer, [("HTTP/2", &bare, 5.0)]);
 }
 
 fn play(name: &str, url: String, store: bool) -> Play<'_> {
