@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{Error, Visitor};
+use serde::de::{Error, IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::cluster::record;
@@ -194,16 +194,40 @@ pub(super) fn status(body: &[u8]) -> Result<Status, Failure> {
 
 /// Why a response with this HTTP status is no answer.
 pub(super) fn error(status: u16, body: &[u8], context: Context<'_>) -> Failure {
-    match serde_json::from_slice::<ErrorJson<'_>>(body) {
-        Ok(error) if error.code.is_some() => failure(error.code, &error.message, context),
+    match error_of(body) {
+        Some(error) => failure(error.code, &error.message, context),
+        _ if status == 400 && contains(body, COMMON_NAME) => Failure::Refused(
+            "etcd has users, and then rejects each client certificate with a common name (CN): \
+             issue one without a CN for `client_cert_file` of [cluster], and set `user` and \
+             `password`"
+                .to_owned(),
+        ),
         // Other endpoints may be right.
         _ if status == 404 => Failure::Unavailable(
             "it has no JSON gateway of etcd (status 404): write the client URLs of etcd 3.4 or \
              later into `etcd` of [cluster], and start etcd without `--enable-grpc-gateway=false`"
                 .to_owned(),
         ),
-        _ => Failure::Unavailable(format!("status {status}, and no answer of etcd's")),
+        _ => Failure::Unavailable(format!(
+            "status {status}, and no answer of etcd's: check `etcd` of [cluster]"
+        )),
     }
+}
+
+/// The error of etcd in a response. Later versions also send the one of a stream like this.
+fn error_of(body: &[u8]) -> Option<ErrorJson<'_>> {
+    let unary = serde_json::from_slice::<ErrorJson<'_>>(body).ok();
+    unary.filter(|error| error.code.is_some()).or_else(|| {
+        let streamed = serde_json::from_slice::<StreamJson<'_, IgnoredAny>>(body).ok();
+        streamed?.error.filter(|error| error.code.is_some())
+    })
+}
+
+/// The beginning of what etcd says, in plain text, to a client certificate with a common name.
+const COMMON_NAME: &str = "CommonName of client sending a request against gateway";
+
+fn contains(body: &[u8], words: &str) -> bool {
+    memchr::memmem::find(body, words.as_bytes()).is_some()
 }
 
 const NO_SPACE: &str = "etcd's database has reached its quota, and accepts no writes: compact and \
@@ -230,7 +254,8 @@ fn failure(code: Option<u32>, message: &str, context: Context<'_>) -> Failure {
         return match user {
             Some(_) => Failure::LogIn,
             None => Failure::Refused(
-                "etcd has users, and requires one: set `user` and `password` of [cluster]"
+                "etcd has users, and requires one: set `user` and `password` of [cluster]; it does \
+                 not take the user from the client certificate"
                     .to_owned(),
             ),
         };
@@ -268,6 +293,13 @@ fn failure(code: Option<u32>, message: &str, context: Context<'_>) -> Failure {
         Some(code) if !may_pass.contains(&code) && !has("too many requests") => {
             Failure::Refused(format!("etcd refuses the request (code {code}{quoted})"))
         }
+        // Not a message of etcd itself.
+        Some(UNAVAILABLE) if !has("etcdserver: ") => Failure::Unavailable(
+            "the JSON gateway of etcd cannot connect to etcd itself: if etcd demands client \
+             certificates, its own one must be valid for servers and clients (extended key usage \
+             serverAuth and clientAuth), and from an authority in its --trusted-ca-file"
+                .to_owned(),
+        ),
         Some(code) => Failure::Unavailable(format!("etcd cannot answer (code {code}{quoted})")),
         None => Failure::Unavailable(format!("etcd has ended the watch{quoted}")),
     }
@@ -284,7 +316,7 @@ fn quote(message: &str) -> String {
 
 /// A response that is not etcd's.
 fn malformed() -> Failure {
-    Failure::Unavailable("its answer is not one of etcd's".to_owned())
+    Failure::Unavailable("its answer is not one of etcd's: check `etcd` of [cluster]".to_owned())
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {

@@ -158,13 +158,42 @@ fn errors_are_told_apart_by_code_and_words() {
     }
 }
 
+/// Responses of etcd 3.5.30, whose gateway has other fields and statuses.
+#[test]
+fn errors_of_the_second_version_of_the_gateway_are_the_same() {
+    let unary = |status, text: &str| error(status, text.as_bytes(), CONTEXT);
+    let text = r#"{"code":9, "message":"etcdserver: authentication is not enabled"}"#;
+    assert_eq!(unary(400, text), Failure::NoUsers);
+    let text = r#"{"code":16, "message":"etcdserver: invalid auth token"}"#;
+    assert_eq!(unary(401, text), Failure::LogIn);
+    let line = br#"{"error":{"code":16,"message":"etcdserver: invalid auth token"}}"#;
+    assert_eq!(kept_alive(line, CONTEXT), Err(Failure::LogIn));
+    assert_eq!(unary(401, str::from_utf8(line).unwrap()), Failure::LogIn);
+}
+
+#[test]
+fn client_certificate_with_a_common_name_is_named() {
+    let body = b"CommonName of client sending a request against gateway will be ignored and not used as expected\n";
+    assert!(refusal(error(400, body, CONTEXT)).contains("issue one without a CN"));
+}
+
+#[test]
+fn gateway_without_a_connection_to_its_etcd_is_told_from_etcd_without_a_leader() {
+    let body = br#"{"error":"connection closed","message":"connection closed","code":14}"#;
+    let Failure::Unavailable(text) = error(503, body, CONTEXT) else { panic!() };
+    assert!(text.contains("serverAuth and clientAuth"), "{text}");
+    let body = br#"{"error":"etcdserver: no leader","message":"etcdserver: no leader","code":14}"#;
+    let words = "etcd cannot answer (code 14: etcdserver: no leader)";
+    assert_eq!(error(503, body, CONTEXT), Failure::Unavailable(words.to_owned()));
+}
+
 #[test]
 fn other_servers_are_recognized() {
     // Only this endpoint is wrong.
     let failure = error(404, b"404 page not found\n", CONTEXT);
     assert!(matches!(&failure, Failure::Unavailable(text) if text.contains("JSON gateway")));
     let failure = error(502, b"<html>S3CR3T</html>", CONTEXT);
-    let words = "status 502, and no answer of etcd's";
+    let words = "status 502, and no answer of etcd's: check `etcd` of [cluster]";
     assert_eq!(failure, Failure::Unavailable(words.to_owned()));
     for body in [&b""[..], b"{}", b"null", b"[]", b"<html>", br#"{"header":{}}"#, b"{\"a\":1}"] {
         assert!(matches!(page(body, CONTEXT), Err(Failure::Unavailable(_))));
