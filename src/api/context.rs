@@ -1,6 +1,7 @@
 //! Context of a request, for error messages.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::endpoint::Endpoint;
 use super::redact::clean;
@@ -32,9 +33,37 @@ impl RequestContext<'_> {
     }
 }
 
+/// The section of the configuration that a connection belongs to, for remedies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Section<'a> {
+    /// The server of this name.
+    Server(&'a str),
+    /// etcd.
+    Cluster,
+}
+
+impl Section<'_> {
+    /// The key with the URL.
+    pub(super) const fn url_key(self) -> &'static str {
+        match self {
+            Self::Server(_) => "url",
+            Self::Cluster => "etcd",
+        }
+    }
+}
+
+impl fmt::Display for Section<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(name) => write!(f, "[server.{name}]"),
+            Self::Cluster => f.write_str("[cluster]"),
+        }
+    }
+}
+
 /// What is known about TLS client authentication with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClientCertificateState {
+pub(crate) enum ClientCertificateState {
     /// A certificate is configured.
     Configured,
     /// None is configured, and the server has asked for one.

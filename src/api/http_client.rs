@@ -17,8 +17,10 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
 use super::client_error::ClientError;
-use super::context::ClientCertificateState;
-use super::materials::{CERT_KEYS, CertificateWarning, KEY_KEYS, Materials, place};
+use super::context::{ClientCertificateState, Section};
+use super::materials::{
+    CERT_KEYS, CertificateDates, CertificateWarning, KEY_KEYS, Materials, place,
+};
 use super::tls_sessions::TlsSessions;
 use super::transport_error::reason;
 use super::tunnel::Tunnel;
@@ -36,7 +38,7 @@ pub(crate) struct HttpClientFactory {
     plain: bool,
     /// Fingerprint of all files that were read for it.
     fingerprint: u64,
-    warning: Option<CertificateWarning>,
+    certificate: Option<CertificateDates>,
     certificate_request: Arc<CertificateRequest>,
     has_certificate: bool,
     /// The tunnel through the proxy to an encrypted server.
@@ -54,7 +56,7 @@ impl HttpClientFactory {
             tunnel: Tunnel::to(server, &materials),
             has_certificate: server.client_certificate.is_some(),
             fingerprint: materials.fingerprint,
-            warning: materials.warning,
+            certificate: materials.certificate,
             certificate_request,
             connect_timeout: server.connect_timeout.min(server.timeout),
             max_idle: usize::try_from(server.max_in_flight.get()).unwrap_or(usize::MAX),
@@ -67,13 +69,13 @@ impl HttpClientFactory {
         self.fingerprint
     }
 
-    /// A problem of the client certificate that does not prevent its use.
-    pub(super) const fn warning(&self) -> Option<&CertificateWarning> {
-        self.warning.as_ref()
+    /// Why servers reject the client certificate at this time.
+    pub(crate) fn warning(&self, section: Section<'_>) -> Option<CertificateWarning> {
+        self.certificate.as_ref()?.warning(section)
     }
 
     /// Whether the server asks for a client certificate.
-    pub(super) fn certificate(&self) -> ClientCertificateState {
+    pub(crate) fn certificate(&self) -> ClientCertificateState {
         if self.has_certificate {
             ClientCertificateState::Configured
         } else if self.certificate_request.seen() {

@@ -10,7 +10,7 @@ use hyper::body::Bytes;
 use hyper::http::HeaderMap;
 use hyper::http::header::{CONTENT_ENCODING, DATE};
 
-use super::context::{ClientCertificateState, RequestContext};
+use super::context::{ClientCertificateState, RequestContext, Section};
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
 use super::fast_path;
 use super::retry_after;
@@ -220,7 +220,7 @@ pub(super) fn error_without_envelope(
     if response.certificate == ClientCertificateState::Lacking
         && matches!(status, 400 | 401 | 403 | 495 | 496)
     {
-        let sentence = lacks_certificate(context.server);
+        let sentence = lacks_certificate(Section::Server(context.server));
         failure.fault.error = format!("{}; {sentence}", failure.fault.error).into();
     }
     failure

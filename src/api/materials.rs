@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::certificate::Validity;
 use super::client_error::ClientError;
+use super::context::Section;
 use crate::clock::wall_clock;
 use crate::settings::{ClientCertificate, KeySource, Server};
 use crate::token_source::{Variables, no_credentials, read_parameter};
@@ -38,8 +39,15 @@ pub(super) struct Materials {
     pub(super) parameters: BTreeMap<String, SecretString>,
     /// Equal for equal content within this process.
     pub(super) fingerprint: u64,
-    /// A valid certificate that servers will reject.
-    pub(super) warning: Option<CertificateWarning>,
+    /// When the client certificate is valid.
+    pub(super) certificate: Option<CertificateDates>,
+}
+
+/// When a client certificate is valid, and where it is from.
+pub(super) struct CertificateDates {
+    source: KeySource,
+    path: PathBuf,
+    validity: Validity,
 }
 
 /// A client certificate that servers will reject at this time.
@@ -71,14 +79,16 @@ impl Materials {
             // Without TLS no authority is needed, so a machine without any is fine.
             None => RootCertStore::empty(),
         };
-        let (identity, warning) = match &server.client_certificate {
+        let (identity, certificate) = match &server.client_certificate {
             Some(sources) => {
                 let (cert, path) = read_source(server, CERT_KEYS, &sources.cert, variables)?;
                 let (key, _) = read_source(server, KEY_KEYS, &sources.key, variables)?;
                 (&*cert, &*key).hash(&mut hasher);
                 let identity = identity(server, sources, &cert, &key)?;
-                let warning = warning(server, sources, path, &identity);
-                (Some(identity), warning)
+                let validity = identity.0.first().and_then(|first| Validity::of(first));
+                let source = sources.cert.clone();
+                let dates = validity.map(|validity| CertificateDates { source, path, validity });
+                (Some(identity), dates)
             }
             None => (None, None),
         };
@@ -95,7 +105,7 @@ impl Materials {
             (name, value.expose_secret()).hash(&mut hasher);
         }
         let fingerprint = hasher.finish();
-        Ok(Self { authorities, identity, proxy, parameters, fingerprint, warning })
+        Ok(Self { authorities, identity, proxy, parameters, fingerprint, certificate })
     }
 }
 
@@ -251,38 +261,32 @@ fn is_encrypted_key(pem: &[u8]) -> bool {
     contains("BEGIN ENCRYPTED PRIVATE KEY") || contains("Proc-Type: 4,ENCRYPTED")
 }
 
-/// Why servers reject this certificate at this time.
-fn warning(
-    server: &Server,
-    sources: &ClientCertificate,
-    path: PathBuf,
-    (chain, _): &Identity,
-) -> Option<CertificateWarning> {
-    let Validity { not_before, not_after } = Validity::of(chain.first()?)?;
-    let now = wall_clock();
-    let name = &server.name;
-    if now > not_after {
-        let message = format!("the client certificate of [server.{name}] expired at {not_after}");
-        // systemd replaces the credentials of a service when it starts.
-        let then = match &sources.cert {
-            KeySource::File(_) => "reload",
-            KeySource::Credential(_) => "restart",
-        };
-        let remedy = format!(
-            "put a new one into `{}` ({}), and {then}; until then the server will refuse the \
-             connections",
-            CERT_KEYS.of(&sources.cert),
-            place(&sources.cert)
-        );
-        return Some(CertificateWarning { path, message, remedy });
+impl CertificateDates {
+    /// Why servers reject the certificate at this time.
+    pub(super) fn warning(&self, section: Section<'_>) -> Option<CertificateWarning> {
+        let Validity { not_before, not_after } = self.validity;
+        let (now, path) = (wall_clock(), self.path.clone());
+        if now > not_after {
+            let message = format!("the client certificate of {section} expired at {not_after}");
+            // systemd replaces the credentials of a service when it starts.
+            let then = match &self.source {
+                KeySource::File(_) => "reload",
+                KeySource::Credential(_) => "restart",
+            };
+            let remedy = format!(
+                "put a new one into `{}` ({}), and {then}; until then the server will refuse the \
+                 connections",
+                CERT_KEYS.of(&self.source),
+                place(&self.source)
+            );
+            return Some(CertificateWarning { path, message, remedy });
+        }
+        (now < not_before).then(|| CertificateWarning {
+            path,
+            message: format!("the client certificate of {section} is not valid until {not_before}"),
+            remedy: format!("check this machine's clock, which says {now}"),
+        })
     }
-    (now < not_before).then(|| CertificateWarning {
-        path,
-        message: format!(
-            "the client certificate of [server.{name}] is not valid until {not_before}"
-        ),
-        remedy: format!("check this machine's clock, which says {now}"),
-    })
 }
 
 /// The parameters of the profile's calls. Those of `login` alone may be unreadable: each attempt

@@ -57,6 +57,7 @@ pub use self::client_error::ClientError;
 pub use self::connections::ConnectionLimits;
 use self::connections::{Connections, Lease, Verdict};
 use self::context::RequestContext;
+pub(crate) use self::context::{ClientCertificateState, Section};
 use self::endpoint::{Endpoint, EndpointUrls};
 pub(crate) use self::http_client::HttpClientFactory;
 use self::interpret::RawResponse;
@@ -68,7 +69,7 @@ pub use self::profile::properties::response as profile_response;
 use self::request::{OnEnd, Sending};
 use self::status::ResponseError;
 use self::transport_error::RequestTimeouts;
-pub(crate) use self::transport_error::{certificate_is_not_trusted, class, reason};
+pub(crate) use self::transport_error::{class, explain_tls, lacks_certificate, reason};
 pub use self::webhook::{HeaderLine, WebhookClient};
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
@@ -238,9 +239,9 @@ impl Client {
         Self::from_materials(server, materials, ConnectionLimits::default(), None).map(Some)
     }
 
-    /// A problem of the client certificate that does not prevent its use.
-    pub fn certificate_warning(&self) -> Option<&CertificateWarning> {
-        self.0.connections.factory().warning()
+    /// Why servers reject the client certificate at this time.
+    pub fn certificate_warning(&self) -> Option<CertificateWarning> {
+        self.0.connections.factory().warning(Section::Server(&self.0.server))
     }
 
     fn from_materials(

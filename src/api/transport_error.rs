@@ -10,13 +10,28 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
-use super::context::{ClientCertificateState, RequestContext};
+use super::context::{ClientCertificateState, RequestContext, Section};
+use super::redact::clean;
 use crate::outcome::CallError;
 use crate::process;
 use crate::text::format_duration;
 
 /// The class of a time-out after the connection was opened.
 const NO_RESPONSE_IN_TIME: &str = "no response in time";
+
+/// The alerts of a server that rejects a client because of its certificate, or because it has none.
+const CLIENT_ALERTS: [AlertDescription; 10] = [
+    AlertDescription::CertificateRequired,
+    AlertDescription::HandshakeFailure,
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnknownCA,
+    AlertDescription::AccessDenied,
+    AlertDescription::DecryptError,
+];
 
 /// Time-outs of a request and its parts.
 #[derive(Clone, Copy)]
@@ -48,6 +63,7 @@ pub(crate) fn class(error: &reqwest::Error) -> &'static str {
         _ if error.is_timeout() => NO_RESPONSE_IN_TIME,
         Some(rustls::Error::InvalidCertificate(_)) => "certificate not accepted",
         Some(_) => "TLS handshake failed",
+        None if alert(error).is_some() => "TLS handshake failed",
         None if error.is_dns() => "name cannot be resolved",
         None if causes(error).filter_map(|cause| cause.downcast_ref()).any(is_refused) => {
             "connection refused"
@@ -72,11 +88,9 @@ fn sentence(
         }
         return no_response_within(timeouts.timeout);
     }
-    match tls_error(error) {
-        Some(rustls::Error::InvalidCertificate(error)) => {
-            certificate_sentence(error, &reason, context)
-        }
-        Some(error) => tls_sentence(error, &reason, context, certificate),
+    let section = Section::Server(server);
+    match explain_tls(error, section, certificate, context.secrets) {
+        Some(sentence) => sentence,
         None if error.is_dns() => format!(
             "the server's name cannot be resolved ({reason}): check `url` of [server.{server}] \
              and this machine's name service"
@@ -87,18 +101,36 @@ fn sentence(
         ),
         // The server may close the connection before its reason is read.
         None if certificate == ClientCertificateState::Lacking => {
-            format!("no complete response ({reason}): {}", lacks_certificate(server))
+            format!("no complete response ({reason}): {}", lacks_certificate(section))
         }
         None => format!("no complete response ({reason})"),
     }
 }
 
+/// The message for an error of TLS, with a remedy and without `secrets`; `None` for another error.
+pub(crate) fn explain_tls(
+    error: &reqwest::Error,
+    section: Section<'_>,
+    certificate: ClientCertificateState,
+    secrets: &[&str],
+) -> Option<String> {
+    let (reason, alert) = (clean(&reason(error), secrets), alert(error));
+    match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(error)) => {
+            Some(certificate_sentence(error, &reason, section, secrets))
+        }
+        Some(rustls::Error::PeerIncompatible(_)) => Some(old_protocol(&reason, section)),
+        None if alert.is_none() => None,
+        _ => Some(tls_sentence(alert, &reason, section, certificate)),
+    }
+}
+
 /// The clause about a server that requires a client certificate, to be appended to another
 /// sentence.
-pub(super) fn lacks_certificate(server: &str) -> String {
+pub(crate) fn lacks_certificate(section: Section<'_>) -> String {
     format!(
         "the server asked for a client certificate, and none is configured: set \
-         `client_cert_file` and `client_key_file` of [server.{server}]"
+         `client_cert_file` and `client_key_file` of {section}"
     )
 }
 
@@ -106,9 +138,10 @@ pub(super) fn lacks_certificate(server: &str) -> String {
 fn certificate_sentence(
     error: &CertificateError,
     reason: &str,
-    context: &RequestContext<'_>,
+    section: Section<'_>,
+    secrets: &[&str],
 ) -> String {
-    let server = context.server;
+    let url = section.url_key();
     match error {
         CertificateError::ExpiredContext { time, not_after } => format!(
             "the certificate of the server expired at {}, and this machine's clock says {}: the \
@@ -124,25 +157,25 @@ fn certificate_sentence(
         ),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> = presented.iter().map(|name| bare_name(name)).collect();
-            let names = match context.clean(&names.join(", ")) {
+            let names = match clean(&names.join(", "), secrets) {
                 names if names.is_empty() => "no name at all".to_owned(),
                 names => names,
             };
             format!(
-                "the certificate of the server is for {names}, not for {}: check `url` of \
-                 [server.{server}], or have a certificate issued for that name",
+                "the certificate of the server is for {names}, not for {}: check `{url}` of \
+                 {section}, or have a certificate issued for that name",
                 expected.to_str()
             )
         }
         // A new authority may have the name of an old one, whose signature then seems wrong.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "the certificate of the server is from an authority that is not trusted ({reason}): if \
-             it is a private authority, set `ca_file` of [server.{server}] to its certificate"
+             it is a private authority, set `ca_file` of {section} to its certificate"
         ),
         CertificateError::Other(other) if is_authority_s(other) => format!(
             "the server presents the certificate of an authority (CA:TRUE) as its own, which is \
              not accepted: give the server a certificate of its own (CA:FALSE), signed by that \
-             authority, and keep `ca_file` of [server.{server}]"
+             authority, and keep `ca_file` of {section}"
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             format!(
@@ -151,72 +184,42 @@ fn certificate_sentence(
             )
         }
         CertificateError::Revoked => {
-            format!(
-                "the certificate of the server is revoked: inform the operator of \
-            [server.{server}]"
-            )
+            format!("the certificate of the server is revoked: inform the operator of {section}")
         }
         _ => format!(
             "the certificate of the server is not accepted ({reason}): check the certificate of \
-             [server.{server}] with `openssl s_client -showcerts`"
+             {section} with `openssl s_client -showcerts`"
         ),
     }
 }
 
 /// The message for a TLS connection that failed for another reason than the server's certificate.
 fn tls_sentence(
-    error: &rustls::Error,
+    alert: Option<AlertDescription>,
     reason: &str,
-    context: &RequestContext<'_>,
+    section: Section<'_>,
     certificate: ClientCertificateState,
 ) -> String {
-    let server = context.server;
-    let alert = match error {
-        rustls::Error::AlertReceived(alert) => Some(*alert),
-        _ => None,
+    let why = match (alert, certificate) {
+        (Some(AlertDescription::ProtocolVersion), _) => return old_protocol(reason, section),
+        (Some(AlertDescription::CertificateRequired), _) => lacks_certificate(section),
+        (Some(alert), ClientCertificateState::Lacking) if CLIENT_ALERTS.contains(&alert) => {
+            lacks_certificate(section)
+        }
+        (Some(alert), ClientCertificateState::Configured) if CLIENT_ALERTS.contains(&alert) => {
+            format!(
+                "the server does not accept the client certificate; check that \
+                 `client_cert_file` of {section} is valid, and from an authority that the server \
+                 trusts"
+            )
+        }
+        _ => format!("check that `{}` of {section} is an https server", section.url_key()),
     };
-    match (alert, certificate) {
-        (Some(AlertDescription::CertificateRequired), _) => {
-            format!("TLS handshake failed ({reason}): {}", lacks_certificate(server))
-        }
-        (
-            Some(
-                AlertDescription::HandshakeFailure
-                | AlertDescription::BadCertificate
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::CertificateRevoked
-                | AlertDescription::CertificateExpired
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::UnknownCA
-                | AlertDescription::AccessDenied
-                | AlertDescription::DecryptError,
-            ),
-            ClientCertificateState::Lacking | ClientCertificateState::Configured,
-        ) => {
-            let why = if certificate == ClientCertificateState::Lacking {
-                lacks_certificate(server)
-            } else {
-                format!(
-                    "the server does not accept the client certificate; check that \
-                     `client_cert_file` of [server.{server}] is valid, and from an authority that \
-                     the server trusts"
-                )
-            };
-            format!("TLS handshake failed ({reason}): {why}")
-        }
-        (Some(AlertDescription::ProtocolVersion), _) => old_protocol(reason, server),
-        _ if matches!(error, rustls::Error::PeerIncompatible(_)) => old_protocol(reason, server),
-        _ => format!(
-            "TLS handshake failed ({reason}): check that `url` of [server.{server}] is an https \
-             server"
-        ),
-    }
+    format!("TLS handshake failed ({reason}): {why}")
 }
 
-fn old_protocol(reason: &str, server: &str) -> String {
-    format!(
-        "no common TLS version or cipher ({reason}): [server.{server}] must offer TLS 1.2 or 1.3"
-    )
+fn old_protocol(reason: &str, section: Section<'_>) -> String {
+    format!("no common TLS version or cipher ({reason}): {section} must offer TLS 1.2 or 1.3")
 }
 
 /// A name as the TLS library prints it, without the surrounding kind: `DnsName("a.example")`.
@@ -262,9 +265,19 @@ pub(crate) fn reason(error: &reqwest::Error) -> String {
     innermost.map_or_else(|| "no reason is known".to_owned(), ToString::to_string)
 }
 
-/// Whether a connection failed because of the server's certificate.
-pub(crate) fn certificate_is_not_trusted(error: &reqwest::Error) -> bool {
-    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
+/// The alert with which the server has rejected the client. After a handshake of TLS 1.3 it comes in
+/// place of the first response, and HTTP/2 keeps only its text.
+fn alert(error: &reqwest::Error) -> Option<AlertDescription> {
+    match tls_error(error) {
+        Some(rustls::Error::AlertReceived(alert)) => Some(*alert),
+        Some(_) => None,
+        None => {
+            let text = reason(error);
+            let is_it =
+                |alert: &AlertDescription| text == rustls::Error::AlertReceived(*alert).to_string();
+            CLIENT_ALERTS.into_iter().find(is_it)
+        }
+    }
 }
 
 fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {

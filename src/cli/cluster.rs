@@ -1,6 +1,7 @@
 //! `[cluster]` in `check-config` and `doctor`: its secrets, and whether the rate limit of a server
 //! has room for a take-over.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use secrecy::ExposeSecret as _;
 
 use super::unit::variable;
 use crate::cluster::LOGIN_BEGINS_WITHIN;
+use crate::cluster::etcd::Access;
 use crate::cluster::replica::stolen_after;
 use crate::cluster::seal::Keys;
 use crate::settings::{Cluster, KeySource, Reauth, Server};
@@ -68,6 +70,32 @@ pub(super) fn check_secrets(cluster: &Cluster) -> SecretFindings {
 
 /// Files of `[cluster]` that do not exist, in sentences.
 pub(super) fn missing_files(cluster: &Cluster) -> Vec<String> {
+    tls_files(cluster)
+        // Relative paths have a warning of their own.
+        .filter(|(_, path)| path.is_absolute() && !path.try_exists().unwrap_or(true))
+        .map(|(key, path)| {
+            format!("`cluster.{key}`, {}: there is no such file; check the path", path.display())
+        })
+        .collect()
+}
+
+/// Reads the certificates of `[cluster]`, if this user may read all of them. Returns a warning.
+///
+/// # Errors
+///
+/// Why the daemon cannot use them, with a remedy.
+pub(super) fn check_certificates(cluster: &Cluster) -> Result<Option<String>, String> {
+    if tls_files(cluster).any(|(_, path)| File::open(path).is_err()) {
+        return Ok(None);
+    }
+    // The password is checked elsewhere.
+    let cluster = Cluster { user: None, ..cluster.clone() };
+    let warning = Access::open(&cluster, &variable)?.certificate_warning();
+    Ok(warning.map(|warning| format!("{}; {}", warning.message, warning.remedy)))
+}
+
+/// The files for TLS, each with its key.
+fn tls_files(cluster: &Cluster) -> impl Iterator<Item = (&'static str, &PathBuf)> {
     const fn file(source: &KeySource) -> Option<&PathBuf> {
         match source {
             KeySource::File(path) => Some(path),
@@ -80,15 +108,7 @@ pub(super) fn missing_files(cluster: &Cluster) -> Vec<String> {
         ("client_cert_file", pair.and_then(|pair| file(&pair.cert))),
         ("client_key_file", pair.and_then(|pair| file(&pair.key))),
     ];
-    named
-        .into_iter()
-        .filter_map(|(key, path)| Some((key, path?)))
-        // Relative paths have a warning of their own.
-        .filter(|(_, path)| path.is_absolute() && !path.try_exists().unwrap_or(true))
-        .map(|(key, path)| {
-            format!("`cluster.{key}`, {}: there is no such file; check the path", path.display())
-        })
-        .collect()
+    named.into_iter().filter_map(|(key, path)| Some((key, path?)))
 }
 
 /// The cluster, on one line.

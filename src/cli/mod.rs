@@ -376,9 +376,14 @@ fn run_check_config(
     print_text(&check_config::describe(&plan, loaded.warnings.len() + more.len(), all))
 }
 
-/// Reads the secrets of `[cluster]` as far as this user may. Returns warnings; prints errors.
+/// Reads the secrets and certificates of `[cluster]` as far as this user may. Returns warnings;
+/// prints errors.
 fn check_cluster(cluster: &Cluster) -> Result<Vec<String>, CliError> {
-    let findings = cluster::check_secrets(cluster);
+    let mut findings = cluster::check_secrets(cluster);
+    match cluster::check_certificates(cluster) {
+        Ok(warning) => findings.warnings.extend(warning),
+        Err(error) => findings.errors.push(error),
+    }
     for error in &findings.errors {
         eprint_message(&format!("error: {error}"));
     }

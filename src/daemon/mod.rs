@@ -47,7 +47,7 @@ pub use self::shutdown::GRACE;
 pub(crate) use self::tokens::Effective;
 
 use self::cluster::{Cluster, Opened};
-use self::config::{Application, Config, certificate_warnings, first_clients};
+use self::config::{Application, Config, certificate_warning, certificate_warnings, first_clients};
 use self::control::ControlQueue;
 use self::error::system;
 use self::inventories::Inventories;
@@ -164,7 +164,10 @@ impl Daemon {
         config.warn_of_descriptor_limit(log);
         let settings = Arc::clone(&config.settings);
         let restore = Restore::new(store, &settings.state_dir, log);
-        config.warn(&certificate_warnings(&clients), log);
+        let mut warnings = certificate_warnings(&clients);
+        let own = opened.as_ref().and_then(|opened| opened.access.certificate_warning());
+        warnings.extend(own.map(certificate_warning));
+        config.warn(&warnings, log);
         if let (Some(cluster), Some(opened)) = (settings.cluster.clone(), opened) {
             let recalled = restore.cluster(log);
             let cluster = Cluster::new(cluster, opened, recalled, &mut daemon.tokens);

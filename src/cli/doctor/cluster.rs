@@ -3,6 +3,7 @@
 
 use url::Host;
 
+use crate::api::CertificateWarning;
 use crate::cli::cluster::check_secrets;
 use crate::cli::unit::variable;
 use crate::cluster::etcd::{Access, Etcd};
@@ -38,10 +39,14 @@ pub(super) async fn check(cluster: &Cluster, diagnosis: &Diagnosis) {
         diagnosis.warning("[cluster] etcd was not contacted: the password of its user is needed");
         return;
     }
-    let etcd = match Access::open(cluster, &variable) {
-        Ok(access) => Etcd::new(access),
+    let access = match Access::open(cluster, &variable) {
+        Ok(access) => access,
         Err(error) => return diagnosis.error(error),
     };
+    if let Some(CertificateWarning { message, remedy, .. }) = access.certificate_warning() {
+        diagnosis.warning(format!("{message}; {remedy}"));
+    }
+    let etcd = Etcd::new(access);
     if !report_endpoints(&etcd.reachable().await, diagnosis) {
         return;
     }
@@ -103,10 +108,7 @@ fn report_endpoints(states: &[EndpointState], diagnosis: &Diagnosis) -> bool {
         let (version, at) = match state {
             Ok((version, at)) => (version, *at),
             Err(reason) => {
-                let text = format!(
-                    "[cluster] etcd at {endpoint} cannot be used: {reason}; check that it runs, and \
-                     its URL in `etcd`"
-                );
+                let text = format!("[cluster] etcd at {endpoint} cannot be used: {reason}");
                 if some_respond {
                     diagnosis.warning(text);
                 } else {

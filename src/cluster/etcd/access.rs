@@ -10,7 +10,10 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::interpret::Context;
-use crate::api::{ClientError, HttpClientFactory, http_clients};
+use crate::api::{
+    CertificateWarning, ClientCertificateState, ClientError, HttpClientFactory, Section,
+    http_clients,
+};
 use crate::settings::{Cluster, Server, ad_hoc_server};
 use crate::token_source::{Variables, read_parameter};
 
@@ -85,6 +88,11 @@ impl Access {
         })
     }
 
+    /// Why etcd rejects the client certificate at this time. All endpoints have the same one.
+    pub fn certificate_warning(&self) -> Option<CertificateWarning> {
+        self.endpoints.first()?.certificate_warning()
+    }
+
     /// All endpoints, the one that answered last first.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Endpoint> {
         let first = self.current.load(Ordering::Relaxed).min(self.endpoints.len());
@@ -149,6 +157,21 @@ impl Endpoint {
     /// The client of this endpoint.
     pub(super) fn http(&self) -> reqwest::Client {
         self.http.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether its URL is https.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.url.scheme() != "http"
+    }
+
+    /// Why it rejects the client certificate at this time.
+    pub(super) fn certificate_warning(&self) -> Option<CertificateWarning> {
+        self.factory.warning(Section::Cluster)
+    }
+
+    /// What is known about its demand for a client certificate.
+    pub(super) fn certificate(&self) -> ClientCertificateState {
+        self.factory.certificate()
     }
 
     /// The URL of a path of the gateway.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::access::{Access, Endpoint, REQUEST_TIMEOUT};
 use super::interpret::{self, Failure};
-use crate::api::{certificate_is_not_trusted, class, reason};
+use crate::api::{ClientCertificateState, Section, class, explain_tls, lacks_certificate, reason};
 use crate::cluster::replica::StoreError;
 use crate::text::format_duration;
 
@@ -215,7 +215,7 @@ impl Sender {
         call: &Call<'_, T>,
         repeat: Repeat,
     ) -> Result<(T, Lines, &Endpoint), NoAnswer> {
-        let mut errors = Vec::new();
+        let mut errors: Vec<(String, String)> = Vec::new();
         // Collected first, because an endpoint that is given up changes the order.
         let endpoints: Vec<_> = self.access.in_order().collect();
         for endpoint in endpoints {
@@ -238,12 +238,17 @@ impl Sender {
                 }
             };
             self.access.gave_up(endpoint);
-            errors.push(format!("{}: {error}", endpoint.label));
+            match errors.iter_mut().find(|(_, other)| *other == error) {
+                Some((labels, _)) => *labels = format!("{labels}, {}", endpoint.label),
+                None => errors.push((endpoint.label.clone(), error)),
+            }
             if may_have_acted && repeat == Repeat::Never {
                 break;
             }
         }
-        Err(NoAnswer::Unanswered(format!("etcd does not answer ({})", errors.join("; "))))
+        let errors = errors.iter().map(|(labels, error)| format!("{labels}: {error}"));
+        let errors = errors.collect::<Vec<_>>().join("; ");
+        Err(NoAnswer::Unanswered(format!("etcd does not answer ({errors})")))
     }
 
     /// Sends a request with a token, if etcd has users. A token that is not valid is renewed once.
@@ -359,9 +364,9 @@ async fn open<T>(
     match timeout(call.limit, endpoint.http().execute(request)).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) if error.is_connect() || error.is_dns() => {
-            Err(Attempt::NotSent(sentence(&error)))
+            Err(Attempt::NotSent(explain(&error, endpoint)))
         }
-        Ok(Err(error)) => Err(Attempt::NoResponse(sentence(&error))),
+        Ok(Err(error)) => Err(Attempt::NoResponse(explain(&error, endpoint))),
         Err(_) => Err(Attempt::NoResponse(no_response(call.limit))),
     }
 }
@@ -422,11 +427,36 @@ fn too_long(max_bytes: usize) -> String {
     format!("the response is longer than {} MiB", max_bytes / 1024 / 1024)
 }
 
-/// The error of a request, without its URL.
-fn sentence(error: &reqwest::Error) -> String {
-    let (class, reason) = (class(error), reason(error));
-    if certificate_is_not_trusted(error) {
-        return format!("{class} ({reason}): check `etcd` and `ca_file` of [cluster]");
+/// Why there is no response of an endpoint, without the URL and with a remedy.
+fn explain(error: &reqwest::Error, endpoint: &Endpoint) -> String {
+    let certificate = endpoint.certificate();
+    let is_unsent = error.is_connect() || error.is_dns();
+    let sentence = explain_tls(error, Section::Cluster, certificate, &[]).unwrap_or_else(|| {
+        let remedy = match (endpoint.is_encrypted(), certificate) {
+            _ if error.is_timeout() && !is_unsent => return sentence(error),
+            (true, _) if is_unsent => {
+                "check that etcd runs and serves https there, and `etcd` of [cluster]"
+            }
+            (false, _) if is_unsent => "check that etcd runs there, and `etcd` of [cluster]",
+            // A server of the other kind closes the connection without a response.
+            (false, _) => "if etcd serves https there, write https:// into `etcd` of [cluster]",
+            // It may do so before its reason is read.
+            (true, ClientCertificateState::Lacking) => &lacks_certificate(Section::Cluster),
+            (true, ClientCertificateState::Configured) => {
+                "if the log of etcd says `rejected connection`, check `client_cert_file` of [cluster]"
+            }
+            (true, ClientCertificateState::NotAskedFor) => return sentence(error),
+        };
+        format!("{}: {remedy}", sentence(error))
+    });
+    match endpoint.certificate_warning() {
+        Some(warning) => format!("{sentence} ({})", warning.message),
+        None => sentence,
     }
-    if error.is_timeout() { class.to_owned() } else { format!("{class} ({reason})") }
+}
+
+/// What has happened, without the URL.
+fn sentence(error: &reqwest::Error) -> String {
+    let class = class(error);
+    if error.is_timeout() { class.to_owned() } else { format!("{class} ({})", reason(error)) }
 }

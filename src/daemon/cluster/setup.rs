@@ -19,7 +19,7 @@ use crate::settings;
 /// The connection and the keys of a configuration.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(super) access: Access,
+    pub(crate) access: Access,
     pub(super) keys: Keys,
 }
 

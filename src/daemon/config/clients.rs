@@ -1,7 +1,7 @@
 //! Builds the API clients of the configured servers. Reads the files that their settings name.
 
 use super::ConfigEvent;
-use crate::api::{Client, ClientError};
+use crate::api::{CertificateWarning, Client, ClientError};
 use crate::daemon::DaemonError;
 use crate::daemon::tasks::blocking::{CLIENTS, blocking_among};
 use crate::daemon::tokens::{ServerClient, ServerClients, ServerHandle, unusable};
@@ -67,15 +67,18 @@ pub(super) async fn build_missing(id: ServerId, server: Server) -> ConfigEvent {
 
 /// Warnings about client certificates that servers do not accept at this time.
 pub(crate) fn certificate_warnings(clients: &ServerClients) -> Vec<Warning> {
-    let warning = |client: &ServerClient| {
-        let warning = client.as_ref().ok()?.certificate_warning()?;
-        Some(Warning {
-            kind: WarningKind::ClientCertificate,
-            location: Location::File(warning.path.clone()),
-            message: warning.message.clone(),
-            remedy: warning.remedy.clone(),
-            excerpt: None,
-        })
-    };
-    clients.values().filter_map(warning).collect()
+    let warning = |client: &ServerClient| client.as_ref().ok()?.certificate_warning();
+    clients.values().filter_map(warning).map(certificate_warning).collect()
+}
+
+/// The same as a warning about the configuration.
+pub(crate) fn certificate_warning(warning: CertificateWarning) -> Warning {
+    let CertificateWarning { path, message, remedy } = warning;
+    Warning {
+        kind: WarningKind::ClientCertificate,
+        location: Location::File(path),
+        message,
+        remedy,
+        excerpt: None,
+    }
 }

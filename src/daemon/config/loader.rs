@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::clients::{certificate_warnings, changed_clients};
+use super::clients::{certificate_warning, certificate_warnings, changed_clients};
 use crate::cluster::etcd::Access;
 use crate::cluster::seal::Keys;
 use crate::control::unmapped_readers;
@@ -44,7 +44,8 @@ impl LoadedConfig {
         if let Some(cluster) = &loaded.settings.cluster {
             let variables = |name: &str| std::env::var_os(name);
             Keys::open(cluster, &variables)?;
-            Access::open(cluster, &variables)?;
+            let access = Access::open(cluster, &variables)?;
+            loaded.warnings.extend(access.certificate_warning().map(certificate_warning));
         }
         let clients = changed_clients(&loaded.settings, old).map_err(|error| error.to_string())?;
         loaded.warnings.extend(certificate_warnings(&clients));

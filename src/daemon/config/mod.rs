@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 pub(crate) use self::apply::Application;
-pub(crate) use self::clients::{certificate_warnings, first_clients};
+pub(crate) use self::clients::{certificate_warning, certificate_warnings, first_clients};
 pub use self::descriptor_limit::needed as needed_descriptors;
 pub use self::loader::Loader;
 
