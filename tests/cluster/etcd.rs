@@ -1,11 +1,12 @@
 //! A real etcd cluster: its nodes, and a client of the tests.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rcgen::{DistinguishedName, DnType, ExtendedKeyUsagePurpose};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -15,6 +16,7 @@ use tokio::process::Command;
 use crate::network::{Cut, address, join_pair};
 use crate::servers::installed;
 use crate::servers::process::{Process, folder};
+use crate::support::tls::{Authority, Pair};
 use crate::support::{PATIENCE, millis, seconds};
 
 /// The users: the tests' own, and the replicas'.
@@ -24,11 +26,30 @@ pub(crate) const KEEPER: (&str, &str) = ("keeper", "keeper-S3CR3T");
 /// The replicas' prefix.
 pub(crate) const PREFIX: &str = "/tokenkeep/test";
 
+/// Another address of the first node. Its certificate does not name it.
+pub(crate) const UNCERTIFIED: &str = "127.0.9.1";
+
 /// The time for one request to one node.
 const REQUEST: Duration = seconds(5);
 
+/// What clients of a node must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Plain HTTP, and a user.
+    Password,
+    /// TLS, and a user.
+    TlsPassword,
+    /// TLS with a client certificate, and a user.
+    CertificatePassword,
+    /// TLS with a client certificate. etcd has no users.
+    Certificate,
+}
+
 /// A running cluster. Its nodes are killed when this is dropped.
 pub(crate) struct Etcd {
+    access: Access,
+    /// The authority of the nodes, which the nodes and the replicas trust.
+    pub(crate) authority: Authority,
     nodes: Vec<Process>,
     /// The port for clients, and the one for the other nodes; the same at each node.
     ports: (u16, u16),
@@ -38,20 +59,52 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// Starts this many nodes, with the user [`KEEPER`] who has all rights below [`PREFIX`].
-    pub(crate) async fn start(nodes: usize) -> Self {
+    /// Starts this many nodes. If they have users, [`KEEPER`] has all rights below [`PREFIX`]. Their
+    /// certificates may be used for `usages`.
+    pub(crate) async fn start(
+        nodes: usize,
+        access: Access,
+        usages: &[ExtendedKeyUsagePurpose],
+    ) -> Self {
         let (folder, ports) = (folder(), (free_port(nodes), free_port(nodes)));
-        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
-        let http = http.timeout(REQUEST).build().expect("a client");
+        let authority = Authority::new("etcd");
+        for node in (0..nodes).filter(|_| access != Access::Password) {
+            let pair = authority.issue_with(&[&address(node)], |params| {
+                params.distinguished_name.push(DnType::CommonName, format!("node-{node}"));
+                params.extended_key_usages = usages.to_vec();
+            });
+            write_pair(folder.path(), &format!("node-{node}"), &pair);
+        }
+        std::fs::write(folder.path().join("trusted.pem"), authority.pem()).expect("written");
+        let http = client(&authority, access).pool_max_idle_per_host(0).timeout(REQUEST);
+        let http = http.build().expect("a client");
         let started = (0..nodes).map(|node| {
             let (log, data) = paths(&folder, node);
-            Process::start(&log, move || command(node, nodes, ports, &data))
+            Process::start(&log, move || command(node, nodes, ports, access, &data))
         });
-        let mut etcd =
-            Self { nodes: started.collect(), ports, http, token: <_>::default(), folder };
+        let nodes = started.collect();
+        let token = std::sync::Mutex::default();
+        let mut etcd = Self { access, authority, nodes, ports, http, token, folder };
         etcd.healthy().await;
         etcd.set_up_users().await;
         etcd
+    }
+
+    /// What clients must have.
+    pub(crate) const fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Trusts client certificates of these authorities, besides its own one. Restarts all nodes.
+    pub(crate) async fn trust(&mut self, others: &[&Authority]) {
+        let others = others.iter().map(|authority| authority.pem());
+        let trusted = self.authority.pem() + &others.collect::<String>();
+        std::fs::write(self.folder.path().join("trusted.pem"), trusted).expect("written");
+        for node in 0..self.nodes.len() {
+            self.kill(node).await;
+            self.restart(node);
+        }
+        self.healthy().await;
     }
 
     /// The endpoints, as in TOML.
@@ -60,8 +113,8 @@ impl Etcd {
         format!("{urls:?}")
     }
 
-    fn url(&self, node: usize) -> String {
-        format!("http://{}:{}", address(node), self.ports.0)
+    pub(crate) fn url(&self, node: usize) -> String {
+        client_url(self.access, &address(node), self.ports.0)
     }
 
     /// Kills a node.
@@ -111,6 +164,7 @@ impl Etcd {
                 let status = self.post(*node, "/v3/maintenance/status", &json!({})).await;
                 let Some(leader) = status.as_ref().and_then(|status| status["leader"].as_str())
                 else {
+                    self.log_in(*node).await;
                     continue;
                 };
                 for node in asked {
@@ -126,15 +180,32 @@ impl Etcd {
         }
     }
 
+    /// Makes a node the leader.
+    pub(crate) async fn lead(&self, node: usize) {
+        let all: Vec<_> = (0..self.nodes.len()).collect();
+        let status = self.post(node, "/v3/maintenance/status", &json!({})).await;
+        let id = status.expect("a status")["header"]["member_id"].clone();
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            let leader = self.leader(&all).await;
+            if leader == node {
+                return;
+            }
+            assert!(clock::now() < deadline, "the leader stays");
+            let body = json!({ "targetID": id });
+            self.post(leader, "/v3/maintenance/transfer-leadership", &body).await;
+        }
+    }
+
     /// Calls a method at the first node that answers. Panics unless one does within the patience.
     pub(crate) async fn call(&self, path: &str, body: &Value) -> Value {
         let deadline = clock::now() + PATIENCE;
         loop {
             for node in 0..self.nodes.len() {
                 match self.post(node, path, body).await {
-                    Some(reply) if reply.get("error").is_none() => return reply,
+                    Some(reply) if reply.get("code").is_none() => return reply,
                     Some(reply) => {
-                        let text = reply["error"].as_str().unwrap_or_default();
+                        let text = reply["message"].as_str().unwrap_or_default();
                         let is_stale = text.contains("auth token") || text.contains("user name is");
                         assert!(
                             is_stale || text.contains("leader") || text.contains("timed out"),
@@ -165,7 +236,7 @@ impl Etcd {
 
     /// A streamed response.
     pub(crate) async fn stream(&self, path: &str, body: &Value) -> reqwest::Response {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let client = client(&self.authority, self.access).build().expect("a client");
         let token = self.token.lock().expect("no panic").clone();
         let request = client.post(self.url(0) + path).body(body.to_string());
         request.header("Authorization", token).send().await.expect("a response")
@@ -190,6 +261,9 @@ impl Etcd {
     }
 
     async fn set_up_users(&self) {
+        if self.access == Access::Certificate {
+            return;
+        }
         for (name, password) in [ROOT, KEEPER] {
             self.call("/v3/auth/user/add", &json!({ "name": name, "password": password })).await;
             self.call("/v3/auth/role/add", &json!({ "name": name })).await;
@@ -279,17 +353,63 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     assert!(copied.expect("cp").success());
 }
 
-fn command(node: usize, nodes: usize, ports: (u16, u16), data: &PathBuf) -> Command {
-    let url = |node: usize, port: u16| format!("http://{}:{port}", address(node));
-    let cluster = (0..nodes).map(|node| format!("node-{node}={}", url(node, ports.1)));
-    let (client, peer) = (url(node, ports.0), url(node, ports.1));
-    let mut command = Command::new(installed("etcd").join("etcd"));
+/// What a certificate of a node is used for: it is a client of itself, too.
+pub(crate) const USAGES: [ExtendedKeyUsagePurpose; 2] =
+    [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+
+/// A client certificate without a common name, which etcd with users does not accept.
+pub(crate) fn client_certificate(authority: &Authority) -> Pair {
+    authority.issue_with(&[], |params| params.distinguished_name = DistinguishedName::new())
+}
+
+/// Writes a certificate and its key as `NAME.pem` and `NAME.key`.
+pub(crate) fn write_pair(folder: &Path, name: &str, pair: &Pair) {
+    std::fs::write(folder.join(name.to_owned() + ".pem"), &pair.cert).expect("written");
+    std::fs::write(folder.join(name.to_owned() + ".key"), &pair.key).expect("written");
+}
+
+/// A client of the tests.
+fn client(authority: &Authority, access: Access) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder().no_proxy();
+    if access == Access::Password {
+        return builder;
+    }
+    let Pair { cert, key } = client_certificate(authority);
+    let trusted = reqwest::Certificate::from_pem(authority.pem().as_bytes()).expect("an authority");
+    let identity = reqwest::Identity::from_pem((cert + &key).as_bytes()).expect("an identity");
+    builder.tls_certs_only([trusted]).identity(identity)
+}
+
+fn client_url(access: Access, address: &str, port: u16) -> String {
+    let scheme = if access == Access::Password { "http" } else { "https" };
+    format!("{scheme}://{address}:{port}")
+}
+
+fn command(node: usize, nodes: usize, ports: (u16, u16), access: Access, data: &Path) -> Command {
+    let peer = |node: usize| format!("http://{}:{}", address(node), ports.1);
+    let cluster = (0..nodes).map(|node| format!("node-{node}={}", peer(node)));
+    let (own, peer) = (client_url(access, &address(node), ports.0), peer(node));
+    // An address for which there is no certificate.
+    let other = client_url(access, UNCERTIFIED, ports.0);
+    let listen = if node == 0 { format!("{own},{other}") } else { own.clone() };
+    let folder = data.parent().expect("a folder");
+    // `TOKENKEEP_ETCD` names another version that `tests/profiles/install` has installed.
+    let version = std::env::var("TOKENKEEP_ETCD").unwrap_or_else(|_| "etcd".to_owned());
+    let mut command = Command::new(installed(&version).join("etcd"));
     command.arg("--data-dir").arg(data).arg("--name").arg(format!("node-{node}"));
-    command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+    command.args(["--listen-client-urls", &listen, "--advertise-client-urls", &own]);
     command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
     command.args(["--initial-cluster", &cluster.collect::<Vec<_>>().join(",")]);
     // Passwords cost no time, and the log is short.
     command.args(["--bcrypt-cost", "4", "--log-level", "warn", "--log-outputs", "stderr"]);
+    if access != Access::Password {
+        command.arg("--cert-file").arg(folder.join(format!("node-{node}.pem")));
+        command.arg("--key-file").arg(folder.join(format!("node-{node}.key")));
+    }
+    if matches!(access, Access::Certificate | Access::CertificatePassword) {
+        command.arg("--client-cert-auth");
+        command.arg("--trusted-ca-file").arg(folder.join("trusted.pem"));
+    }
     join_pair(&mut command, node);
     command
 }

@@ -20,6 +20,7 @@ mod network;
 mod refusals;
 mod replica;
 mod rotation;
+mod secure;
 #[path = "../profiles/servers/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of profiles use all of it, these a part")]
 mod servers;

@@ -14,14 +14,14 @@ fn tokens() -> Vec<Token> {
 }
 
 /// Waits until the replica says that it cannot use etcd, and returns the reason.
-async fn refused(replica: &Replica, nth: usize) -> String {
+pub(crate) async fn refused(replica: &Replica, nth: usize) -> String {
     let line: Line = replica.daemon().nth(nth, "cluster_unreachable", "").await;
     assert_eq!(line.text("level"), "error");
     line.text("error").to_owned()
 }
 
 /// Sees that the replica checks the eternal token for longer than its life, and never logs in.
-async fn asks_and_does_not_log_in(cluster: &Cluster, replica: usize) {
+pub(crate) async fn asks_and_does_not_log_in(cluster: &Cluster, replica: usize) {
     let since = cluster.api.now();
     let logins = |ledger: &crate::ledger::Ledger| {
         ledger.logins.iter().filter(|login| login.replica == replica && login.began > since).count()

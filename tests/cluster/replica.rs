@@ -6,7 +6,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokenkeep::clock;
 
+use crate::etcd::write_pair;
 use crate::network::join_pair;
+use crate::support::tls::Pair;
 use crate::support::{Daemon, Line, PATIENCE, Stage, get, millis};
 
 /// A replica with a folder of its own, and its log over all of its runs.
@@ -21,7 +23,10 @@ pub(crate) struct Replica {
 
 /// The name of a replica, counted from 0.
 pub(crate) fn name(index: usize) -> &'static str {
-    ["keeper-a", "keeper-b", "keeper-c"][index]
+    [
+        "keeper-a", "keeper-b", "keeper-c", "keeper-d", "keeper-e", "keeper-f", "keeper-g",
+        "keeper-h", "keeper-i", "keeper-j",
+    ][index]
 }
 
 impl Replica {
@@ -67,6 +72,11 @@ impl Replica {
         let ended = self.daemon.take().expect("it runs").ended().await;
         self.past.extend(ended.lines);
         ended.status.code()
+    }
+
+    /// Replaces its client certificate, unnoticed by the daemon.
+    pub(crate) fn renew(&self, pair: &Pair) {
+        write_pair(&self.stage.path("."), "client", pair);
     }
 
     /// All lines of all runs.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::api::{Api, Rules};
-use crate::etcd::{Etcd, KEEPER, PREFIX};
+use crate::etcd::{Access, Etcd, KEEPER, PREFIX, USAGES, client_certificate};
 use crate::network;
 use crate::replica::{Replica, name};
 use crate::support::{Stage, millis, seconds, secret};
@@ -11,6 +11,17 @@ use crate::support::{Stage, millis, seconds, secret};
 /// Keys of the cluster: the first, and the one of the rotation. With the mark of secrets.
 pub(crate) const KEY: &str = "S3CR3Ta7Yk2mQx0LwVnB5dHsRfT8uJeZpGc1oNiXyE4=";
 pub(crate) const NEW_KEY: &str = "S3CR3Tq1Zr8vKc5tWb2nXy7mJs4hGd0fLp9aQeUiOwA=";
+
+/// Keys of `[cluster]` for TLS.
+pub(crate) const CA_FILE: &str = "ca_file = \"$DIR/ca.pem\"\n";
+pub(crate) const CLIENT_CERTIFICATE: &str =
+    "client_cert_file = \"$DIR/client.pem\"\nclient_key_file = \"$DIR/client.key\"\n";
+
+/// Keys of `[cluster]` for [`KEEPER`].
+pub(crate) fn user() -> String {
+    let (user, _) = KEEPER;
+    format!("user = \"{user}\"\npassword = {{ file = \"$DIR/etcd.password\" }}\n")
+}
 
 /// `failover` of all clusters here: the shortest that is permitted.
 pub(crate) const FAILOVER: std::time::Duration = seconds(3);
@@ -57,8 +68,19 @@ impl Token {
 impl Cluster {
     /// Starts etcd and the API, and prepares the replicas.
     pub(crate) async fn new(nodes: usize, replicas: usize, tokens: Vec<Token>) -> Self {
+        Self::with(nodes, Access::Password, replicas, tokens).await
+    }
+
+    /// The same with another access to etcd.
+    pub(crate) async fn with(
+        nodes: usize,
+        access: Access,
+        replicas: usize,
+        tokens: Vec<Token>,
+    ) -> Self {
         network::prepare(3);
-        let (etcd, api) = (Etcd::start(nodes).await, Api::start(replicas).await);
+        let etcd = Etcd::start(nodes, access, &USAGES).await;
+        let api = Api::start(replicas).await;
         let replicas = (0..replicas).map(|index| Replica::new(index, Stage::new("")));
         let cluster = Self { etcd, api, replicas: replicas.collect(), tokens };
         for token in &cluster.tokens {
@@ -67,6 +89,8 @@ impl Cluster {
         for replica in &cluster.replicas {
             replica.stage.write("etcd.password", KEEPER.1);
             replica.stage.write("cluster.key", KEY);
+            replica.stage.write("ca.pem", &cluster.etcd.authority.pem());
+            replica.renew(&client_certificate(&cluster.etcd.authority));
             cluster.configure(replica.index);
         }
         cluster
@@ -110,12 +134,21 @@ impl Cluster {
 
     /// `[cluster]` of this replica.
     pub(crate) fn section(&self, index: usize) -> String {
-        let (name, endpoints, (user, _)) = (name(index), self.etcd.endpoints(), KEEPER);
-        format!(
+        let (name, endpoints, access) = (name(index), self.etcd.endpoints(), self.etcd.access());
+        let mut section = format!(
             "[cluster]\netcd = {endpoints}\nname = \"{name}\"\nprefix = \"{PREFIX}\"\n\
-             user = \"{user}\"\npassword = {{ file = \"$DIR/etcd.password\" }}\n\
              key = {{ file = \"$DIR/cluster.key\" }}\nfailover = \"3s\"\n"
-        )
+        );
+        if access != Access::Certificate {
+            section += &user();
+        }
+        if access != Access::Password {
+            section += CA_FILE;
+        }
+        if matches!(access, Access::Certificate | Access::CertificatePassword) {
+            section += CLIENT_CERTIFICATE;
+        }
+        section
     }
 
     /// The servers and tokens of this replica.

@@ -99,6 +99,8 @@ fn value_that_an_operator_puts_on_one_host_reaches_the_others() {
             assert!(took < seconds(30), "after {took:?}");
         }
         for replica in &cluster.replicas {
+            // The line follows the file.
+            replica.daemon().nth(3, "token_replaced", "app").await;
             let lines = replica.lines();
             let by: Vec<_> = lines
                 .iter()
