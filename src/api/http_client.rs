@@ -65,7 +65,7 @@ impl HttpClientFactory {
     }
 
     /// The fingerprint of the files that were read.
-    pub(super) const fn fingerprint(&self) -> u64 {
+    pub(crate) const fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 

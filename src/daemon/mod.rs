@@ -124,7 +124,7 @@ impl Daemon {
         let signals = Signals::new(caught).map_err(system("catching signals"))?;
         let (clients, unusable) = first_clients(&settings.servers)?;
         let opened = match &settings.cluster {
-            Some(cluster) => Some(Opened::read(cluster).map_err(DaemonError::Cluster)?),
+            Some(cluster) => Some(Opened::read_at_start(cluster).map_err(DaemonError::Cluster)?),
             None => None,
         };
         let store = match Store::open(&settings.state_dir) {
@@ -137,7 +137,7 @@ impl Daemon {
             tasks: Tasks::default(),
             inventories: Inventories::new(),
             restore: DeferredRestore::default(),
-            config: Config::new(settings, loader),
+            config: Config::new(settings, opened.as_ref().map(Opened::fingerprint), loader),
             control: ControlQueue::new(),
             revocations: Revocations::default(),
             cluster: None,
@@ -165,7 +165,7 @@ impl Daemon {
         let settings = Arc::clone(&config.settings);
         let restore = Restore::new(store, &settings.state_dir, log);
         let mut warnings = certificate_warnings(&clients);
-        let own = opened.as_ref().and_then(|opened| opened.access.certificate_warning());
+        let own = opened.as_ref().and_then(Opened::certificate_warning);
         warnings.extend(own.map(certificate_warning));
         config.warn(&warnings, log);
         if let (Some(cluster), Some(opened)) = (settings.cluster.clone(), opened) {

@@ -225,6 +225,8 @@ fn reload_uses_a_renewed_client_certificate_and_the_replica_keeps_its_tokens() {
         assert_eq!(output.status.code(), Some(78), "{output:?}");
         cluster.replicas[0].renew(&renewed);
         reload(&cluster.replicas[0]).await;
+        let line = cluster.replicas[0].daemon().event("config_reloaded", "").await;
+        assert_eq!(line.text("message"), "configuration reloaded", "not unchanged");
         let at = cluster.api.now();
         cluster.api.until("time passes", |_| cluster.api.since(at) > FAILOVER * 2).await;
         assert_eq!(asked(&cluster.replicas[0]).await, before, "{}", cluster.story());
@@ -247,5 +249,30 @@ fn reload_uses_a_renewed_client_certificate_and_the_replica_keeps_its_tokens() {
         reload(&cluster.replicas[1]).await;
         cluster.replicas[1].daemon().event("cluster_recovered", "").await;
         report("TLS", "a renewed client certificate is used after a reload");
+    });
+}
+
+#[test]
+#[ignore = "needs etcd: tests/cluster/run"]
+fn replica_starts_without_its_certificates_and_joins_once_they_are_there() {
+    scenario(async || {
+        let tokens = vec![Token::eternal("eternal"), Token::mortal("mortal")];
+        let mut cluster = Cluster::with(1, Access::CertificatePassword, 1, tokens).await;
+        let folder = cluster.replicas[0].stage.path(".");
+        for file in ["ca.pem", "client.pem", "client.key", "etcd.password"] {
+            std::fs::rename(folder.join(file), folder.join(file.to_owned() + ".away"))
+                .expect("moved");
+        }
+        cluster.replicas[0].start();
+        let reason = refused(&cluster.replicas[0], 1).await;
+        assert!(reason.contains("`password` of [cluster]"), "{reason}");
+        asks_and_does_not_log_in(&cluster, 0).await;
+        for file in ["etcd.password", "client.key", "client.pem", "ca.pem"] {
+            std::fs::rename(folder.join(file.to_owned() + ".away"), folder.join(file))
+                .expect("moved");
+        }
+        cluster.replicas[0].daemon().event("cluster_joined", "").await;
+        cluster.api.more_logins(2).await;
+        report("TLS", "a replica joins once its certificates are there");
     });
 }

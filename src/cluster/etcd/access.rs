@@ -1,11 +1,12 @@
 //! Endpoints of etcd, with TLS, user and password: what a reload can change.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Notify;
 use url::Url;
 
@@ -37,6 +38,17 @@ pub struct Access {
     pub(super) name: Arc<str>,
     pub(super) user: Option<(String, SecretString)>,
     pub(super) failover: Duration,
+    /// Why there are no endpoints, if a file is missing.
+    pub(super) missing: Option<String>,
+}
+
+/// Why etcd cannot be used as it is configured: a sentence with a remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct AccessError {
+    text: String,
+    /// Whether it can disappear without a configuration change: a file appears, or is completed.
+    may_pass: bool,
 }
 
 /// One endpoint.
@@ -56,13 +68,15 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// A sentence with a remedy.
-    pub fn open(cluster: &Cluster, variables: Variables<'_>) -> Result<Self, String> {
+    /// If one of them cannot be read or used.
+    pub fn open(cluster: &Cluster, variables: Variables<'_>) -> Result<Self, AccessError> {
         let user = match &cluster.user {
             None => None,
             Some((user, source)) => {
-                let found = read_parameter(&source.into(), variables)
-                    .map_err(|error| format!("`password` of [cluster]: {error}"))?;
+                let found = read_parameter(&source.into(), variables).map_err(|error| {
+                    let text = format!("`password` of [cluster]: {error}");
+                    AccessError { text, may_pass: true }
+                })?;
                 Some((user.clone(), found.value))
             }
         };
@@ -73,19 +87,54 @@ impl Access {
                 client_certificate: cluster.client_certificate.clone(),
                 timeout: REQUEST_TIMEOUT,
                 connect_timeout: CONNECT_TIMEOUT,
-                ..ad_hoc_server("cluster", url.as_str(), true, None)?
+                ..ad_hoc_server("cluster", url.as_str(), true, None)
+                    .map_err(|text| AccessError { text, may_pass: false })?
             };
             let factory = http_clients(&server, variables).map_err(|error| unusable(&error))?;
             Endpoint::new(url.clone(), Arc::new(factory), keepalive)
         });
-        Ok(Self {
-            endpoints: endpoints.collect::<Result<_, _>>()?,
+        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        Ok(Self { endpoints, user, ..Self::unusable(cluster, None) })
+    }
+
+    /// The same for a start: a file that is missing is reported by each request.
+    ///
+    /// # Errors
+    ///
+    /// If a file has to be corrected.
+    pub fn open_at_start(cluster: &Cluster, variables: Variables<'_>) -> Result<Self, AccessError> {
+        match Self::open(cluster, variables) {
+            Err(AccessError { text, may_pass: true }) => Ok(Self::unusable(cluster, Some(text))),
+            opened => opened,
+        }
+    }
+
+    /// Without endpoints.
+    fn unusable(cluster: &Cluster, missing: Option<String>) -> Self {
+        Self {
+            endpoints: Vec::new(),
             current: AtomicUsize::new(0),
             prefix: cluster.prefix.clone(),
             name: cluster.name.as_str().into(),
-            user,
+            user: None,
             failover: cluster.failover,
-        })
+            missing,
+        }
+    }
+
+    /// Whether a file is missing.
+    pub const fn is_unusable(&self) -> bool {
+        self.missing.is_some()
+    }
+
+    /// Equal for equal contents of the files and credentials within this process.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        // All endpoints have the same ones.
+        self.endpoints.first().map(|endpoint| endpoint.factory.fingerprint()).hash(&mut hasher);
+        let user = self.user.as_ref().map(|(user, password)| (user, password.expose_secret()));
+        user.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Why etcd rejects the client certificate at this time. All endpoints have the same one.
@@ -144,7 +193,11 @@ impl fmt::Debug for Access {
 }
 
 impl Endpoint {
-    fn new(url: Url, factory: Arc<HttpClientFactory>, keepalive: Duration) -> Result<Self, String> {
+    fn new(
+        url: Url,
+        factory: Arc<HttpClientFactory>,
+        keepalive: Duration,
+    ) -> Result<Self, AccessError> {
         let host = url.host_str().unwrap_or_default();
         let label = match url.port_or_known_default() {
             Some(port) => format!("{host}:{port}"),
@@ -198,8 +251,8 @@ fn client(
 }
 
 /// The sentence for a client that cannot be built. A `[server.NAME]` has other keys.
-fn unusable(error: &ClientError) -> String {
-    match error {
+fn unusable(error: &ClientError) -> AccessError {
+    let text = match error {
         ClientError::Unreadable { key, path, source, .. } => format!(
             "`{key}` of [cluster], {}, cannot be read ({source}): check its path and mode",
             path.display()
@@ -218,5 +271,6 @@ fn unusable(error: &ClientError) -> String {
              authorities (the package is usually `ca-certificates`), or set `ca_file` of [cluster]"
         ),
         ClientError::Parameter { source, .. } => source.to_string(),
-    }
+    };
+    AccessError { text, may_pass: error.may_pass() }
 }

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-pub use self::access::Access;
+pub use self::access::{Access, AccessError};
 use self::interpret::{Executed, Failure, Found, WatchLine};
 use self::send::{LineError, NoAnswer, Repeat, Sender};
 use self::walk::{Visited, Walk};

@@ -215,6 +215,9 @@ impl Sender {
         call: &Call<'_, T>,
         repeat: Repeat,
     ) -> Result<(T, Lines, &Endpoint), NoAnswer> {
+        if let Some(missing) = &self.access.missing {
+            return Err(NoAnswer::Unanswered(missing.clone()));
+        }
         let mut errors: Vec<(String, String)> = Vec::new();
         // Collected first, because an endpoint that is given up changes the order.
         let endpoints: Vec<_> = self.access.in_order().collect();
@@ -431,27 +434,39 @@ fn too_long(max_bytes: usize) -> String {
 fn explain(error: &reqwest::Error, endpoint: &Endpoint) -> String {
     let certificate = endpoint.certificate();
     let is_unsent = error.is_connect() || error.is_dns();
-    let sentence = explain_tls(error, Section::Cluster, certificate, &[]).unwrap_or_else(|| {
-        let remedy = match (endpoint.is_encrypted(), certificate) {
-            _ if error.is_timeout() && !is_unsent => return sentence(error),
-            (true, _) if is_unsent => {
-                "check that etcd runs and serves https there, and `etcd` of [cluster]"
+    let text = match explain_tls(error, Section::Cluster, certificate, &[]) {
+        Some(text) => text,
+        None if error.is_timeout() && !is_unsent => return sentence(error),
+        None if is_unsent => {
+            let serves = if endpoint.is_encrypted() { " and serves https" } else { "" };
+            return format!(
+                "{}: check that etcd runs{serves} there, and `etcd` of [cluster]",
+                sentence(error)
+            );
+        }
+        // A server of the other kind closes the connection without a response.
+        None if !endpoint.is_encrypted() => {
+            return format!(
+                "{}: if etcd serves https there, write https:// into `etcd` of [cluster]",
+                sentence(error)
+            );
+        }
+        // A server that rejects the client may do so before its reason is read.
+        None => match certificate {
+            ClientCertificateState::Lacking => {
+                format!("{}: {}", sentence(error), lacks_certificate(Section::Cluster))
             }
-            (false, _) if is_unsent => "check that etcd runs there, and `etcd` of [cluster]",
-            // A server of the other kind closes the connection without a response.
-            (false, _) => "if etcd serves https there, write https:// into `etcd` of [cluster]",
-            // It may do so before its reason is read.
-            (true, ClientCertificateState::Lacking) => &lacks_certificate(Section::Cluster),
-            (true, ClientCertificateState::Configured) => {
-                "if the log of etcd says `rejected connection`, check `client_cert_file` of [cluster]"
-            }
-            (true, ClientCertificateState::NotAskedFor) => return sentence(error),
-        };
-        format!("{}: {remedy}", sentence(error))
-    });
+            ClientCertificateState::Configured => format!(
+                "{}: if the log of etcd says `rejected connection`, check `client_cert_file` of \
+                 [cluster]",
+                sentence(error)
+            ),
+            ClientCertificateState::NotAskedFor => sentence(error),
+        },
+    };
     match endpoint.certificate_warning() {
-        Some(warning) => format!("{sentence} ({})", warning.message),
-        None => sentence,
+        Some(warning) => format!("{text} ({})", warning.message),
+        None => text,
     }
 }
 

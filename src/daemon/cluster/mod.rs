@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 pub(crate) use self::commands::Pause;
@@ -130,6 +130,8 @@ pub(crate) struct Cluster {
     counted: HashSet<TokenId>,
     /// Work beside the loop.
     work: JoinSet<ClusterEvent>,
+    /// Reads files that were missing at the start.
+    file_retry: Option<AbortHandle>,
     rekey: Option<Rekey>,
     /// What the endpoints said when they were asked last.
     endpoints: Vec<EndpointView>,
@@ -171,7 +173,8 @@ impl Cluster {
         };
         let endpoints = setup::unasked(&settings);
         tokens.listing = Some(Box::new(Listing::default()));
-        Self {
+        let is_unusable = access.is_unusable();
+        let mut cluster = Self {
             settings,
             replica: Replica::new(replica, now),
             link: Link::new(Arc::new(Etcd::new(access))),
@@ -183,6 +186,7 @@ impl Cluster {
             answers: Answers::default(),
             counted: HashSet::new(),
             work: JoinSet::new(),
+            file_retry: None,
             rekey: None,
             endpoints,
             endpoint_replies: Vec::new(),
@@ -193,7 +197,11 @@ impl Cluster {
             is_name_taken: false,
             is_stopping: false,
             has_left: false,
+        };
+        if is_unusable {
+            cluster.retry_files();
         }
+        cluster
     }
 
     /// Waits for the next event. Cancel-safe.

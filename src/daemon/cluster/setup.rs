@@ -2,11 +2,15 @@
 //! first two.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::sleep;
 use url::Url;
 
 use super::{Cluster, ClusterEvent};
+use crate::api::CertificateWarning;
 use crate::clock;
 use crate::cluster::etcd::Access;
 use crate::cluster::link::{EndpointState, Engine as _};
@@ -16,10 +20,13 @@ use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
 use crate::event_log::EventLog;
 use crate::settings;
 
+/// Pause between attempts to read files that are missing at the start.
+const FILE_RETRY: Duration = Duration::from_secs(2);
+
 /// The connection and the keys of a configuration.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) access: Access,
+    pub(super) access: Access,
     pub(super) keys: Keys,
 }
 
@@ -32,8 +39,32 @@ impl Opened {
     pub(crate) fn read(settings: &settings::Cluster) -> Result<Self, String> {
         let variables = |name: &str| std::env::var_os(name);
         let keys = Keys::open(settings, &variables)?;
-        let access = Access::open(settings, &variables)?;
+        let access = Access::open(settings, &variables).map_err(|error| error.to_string())?;
         Ok(Self { access, keys })
+    }
+
+    /// The same for a start, which a missing certificate or password must not prevent.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a file, and the remedy.
+    pub(crate) fn read_at_start(settings: &settings::Cluster) -> Result<Self, String> {
+        let variables = |name: &str| std::env::var_os(name);
+        let keys = Keys::open(settings, &variables)?;
+        let access = Access::open_at_start(settings, &variables);
+        Ok(Self { access: access.map_err(|error| error.to_string())?, keys })
+    }
+
+    /// Why etcd rejects the client certificate at this time.
+    pub(crate) fn certificate_warning(&self) -> Option<CertificateWarning> {
+        self.access.certificate_warning()
+    }
+
+    /// Equal for equal contents of the files within this process.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.access.fingerprint(), self.keys.ids()).hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -49,6 +80,9 @@ impl Cluster {
             failover: self.settings.failover,
             ..settings.clone()
         };
+        if let Some(retry) = self.file_retry.take() {
+            retry.abort();
+        }
         self.work.spawn(async move {
             let hangs = || Err("a disk does not respond".to_owned());
             let read = blocking_among(&DISK, move || Opened::read(&new).map(|it| (new, it)));
@@ -56,6 +90,21 @@ impl Cluster {
             ClusterEvent::Reopened(Box::new(opened))
         });
         self.replica.accept_store(clock::now());
+    }
+
+    /// Reads the files again until none is missing.
+    pub(super) fn retry_files(&mut self) {
+        let settings = self.settings.clone();
+        self.file_retry = Some(self.work.spawn(async move {
+            loop {
+                sleep(FILE_RETRY).await;
+                let again = settings.clone();
+                let read = blocking_among(&DISK, move || Opened::read(&again));
+                if let Some(Ok(opened)) = with_disk_timeout(read).await {
+                    return ClusterEvent::Reopened(Box::new(Ok((settings, opened))));
+                }
+            }
+        }));
     }
 
     /// Asks the endpoints for their state. The reply is sent once they have answered or not.

@@ -8,9 +8,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::clients::{certificate_warning, certificate_warnings, changed_clients};
-use crate::cluster::etcd::Access;
-use crate::cluster::seal::Keys;
 use crate::control::unmapped_readers;
+use crate::daemon::cluster::Opened;
 use crate::daemon::tasks::blocking::blocking;
 use crate::daemon::tokens::{ServerClients, ServerHandle};
 use crate::settings::{ConfigErrors, Loaded, Settings};
@@ -33,6 +32,8 @@ pub(crate) struct LoadedConfig {
     pub(super) loaded: Loaded,
     /// The clients of servers that are new or changed.
     pub(super) clients: ServerClients,
+    /// Fingerprint of the files that `[cluster]` names.
+    pub(super) cluster_files: Option<u64>,
     /// It equals the current configuration.
     pub(super) is_unchanged: bool,
 }
@@ -41,22 +42,22 @@ impl LoadedConfig {
     /// Builds the clients of servers that differ from the `old` ones, and reads the secrets and
     /// certificates of the cluster, so that unusable ones are rejected. Blocks.
     pub(crate) fn new(mut loaded: Loaded, old: &[ServerHandle]) -> Result<Self, String> {
-        if let Some(cluster) = &loaded.settings.cluster {
-            let variables = |name: &str| std::env::var_os(name);
-            Keys::open(cluster, &variables)?;
-            let access = Access::open(cluster, &variables)?;
-            loaded.warnings.extend(access.certificate_warning().map(certificate_warning));
-        }
+        let opened = loaded.settings.cluster.as_ref().map(Opened::read).transpose()?;
+        let warning = opened.as_ref().and_then(Opened::certificate_warning);
+        loaded.warnings.extend(warning.map(certificate_warning));
+        let cluster_files = opened.as_ref().map(Opened::fingerprint);
         let clients = changed_clients(&loaded.settings, old).map_err(|error| error.to_string())?;
         loaded.warnings.extend(certificate_warnings(&clients));
         loaded.warnings.extend(unmapped_readers(&loaded));
-        Ok(Self { loaded, clients, is_unchanged: false })
+        Ok(Self { loaded, clients, cluster_files, is_unchanged: false })
     }
 
     /// Compares it with the current settings. Blocks for some milliseconds if it is large.
-    pub(super) fn compare_with(&mut self, current: &Settings) {
+    pub(super) fn compare_with(&mut self, current: &Settings, cluster_files: Option<u64>) {
         // A file that the settings name may have changed although they have not.
-        self.is_unchanged = self.clients.is_empty() && self.loaded.settings == *current;
+        self.is_unchanged = self.clients.is_empty()
+            && self.cluster_files == cluster_files
+            && self.loaded.settings == *current;
     }
 }
 

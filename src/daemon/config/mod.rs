@@ -55,6 +55,8 @@ pub(crate) enum ConfigEvent {
 /// The current configuration, and its reloads.
 pub(crate) struct Config {
     pub(crate) settings: Arc<Settings>,
+    /// Fingerprint of the files that `[cluster]` names.
+    cluster_files: Option<u64>,
     /// Why the configuration on disk is not the current one, if it is not.
     pub(crate) rejected: Option<ConfigRejection>,
     loader: ConfigLoader,
@@ -82,9 +84,11 @@ pub(crate) struct Config {
 
 impl Config {
     /// A configuration that is not applied yet. To be called within a runtime.
-    pub(crate) fn new(settings: Settings, loader: Arc<Loader>) -> Self {
+    /// `cluster_files`: the fingerprint of the files that its `[cluster]` names.
+    pub(crate) fn new(settings: Settings, cluster_files: Option<u64>, loader: Arc<Loader>) -> Self {
         Self {
             settings: Arc::new(settings),
+            cluster_files,
             rejected: None,
             loader: ConfigLoader::new(loader),
             tasks: JoinSet::new(),

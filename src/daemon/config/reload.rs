@@ -73,12 +73,12 @@ impl Config {
     /// Reads the configuration, beside the loop.
     pub(super) fn read(&mut self, tokens: &Tokens) {
         let read = self.loader.read(self.servers(tokens));
-        let current = Arc::clone(&self.settings);
-        self.tasks.spawn(async {
+        let (current, cluster_files) = (Arc::clone(&self.settings), self.cluster_files);
+        self.tasks.spawn(async move {
             let mut loaded = read.await;
             let compared = blocking(move || {
                 if let Ok(loaded) = &mut loaded {
-                    loaded.compare_with(&current);
+                    loaded.compare_with(&current, cluster_files);
                 }
                 loaded
             });
@@ -105,7 +105,7 @@ impl Config {
 
     /// Begins to apply a configuration. The error says why it is rejected.
     fn accept(&mut self, loaded: LoadedConfig, tokens: &mut Tokens) -> Result<(), String> {
-        let LoadedConfig { loaded, clients, is_unchanged } = loaded;
+        let LoadedConfig { loaded, clients, cluster_files, is_unchanged } = loaded;
         let Loaded { settings, warnings, files } = loaded;
         if removes_everything(&self.settings, &settings) {
             let file = files.first().map(|file| file.display().to_string()).unwrap_or_default();
@@ -119,6 +119,7 @@ impl Config {
         let needs_restart = needs_restart(&self.settings, &settings);
         let new = Arc::new(settings);
         let old = std::mem::replace(&mut self.settings, Arc::clone(&new));
+        self.cluster_files = cluster_files;
         self.warn_of_descriptor_limit(&mut tokens.log);
         let application = Application::new(old, new, clients, tokens);
         let stage = Stage::Apply;

@@ -26,7 +26,7 @@ impl World {
         let Loaded { settings, .. } = loaded;
         let mut tokens = Tokens::new(settings.max_hooks, settings.keep_removed, 1);
         let (clients, _) = first_clients(&settings.servers).unwrap();
-        let config = Config::new(settings, Arc::new(|| unreachable!()));
+        let config = Config::new(settings, None, Arc::new(|| unreachable!()));
         let mut inventories = Inventories::new();
         let (old, new) = (Arc::clone(&config.settings), Arc::clone(&config.settings));
         let mut application = Application::new(old, new, clients, &mut tokens);

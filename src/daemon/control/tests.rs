@@ -30,7 +30,7 @@ impl World {
         Self {
             tokens: Tokens::new(NonZeroU32::MIN, Duration::ZERO, 1),
             inventories: Inventories::new(),
-            config: Config::new(settings, Arc::new(|| unreachable!())),
+            config: Config::new(settings, None, Arc::new(|| unreachable!())),
             metrics: Metrics::new(),
         }
     }
