@@ -137,6 +137,16 @@ impl Membership {
         matches!(self.trouble, Some(Trouble::Suspended(_) | Trouble::Foreign(_)))
     }
 
+    /// Whether what the watch shows is taken. A suspension ends with the first beat, but what changes
+    /// after the read before it is seen by this watch only.
+    pub(super) fn takes_changes(&self) -> bool {
+        match self.trouble {
+            None | Some(Trouble::Silent(_)) => true,
+            Some(Trouble::Suspended(_)) => self.reading == Reading::Watching,
+            Some(Trouble::Foreign(_)) => false,
+        }
+    }
+
     /// Whether this is another etcd than before.
     pub(super) fn is_foreign(&self) -> bool {
         matches!(self.trouble, Some(Trouble::Foreign(_)))

@@ -265,7 +265,7 @@ impl Replica {
     /// Keys have changed, in the order of their revisions. `wall_ms` is this machine's wall clock.
     pub fn changed(&mut self, at: StoreRevision, entries: Vec<Entry>, wall_ms: i64, now: Moment) {
         self.observe(now);
-        if !self.membership.is_suspended() && self.has_view() && self.accepts(at, 0, now) {
+        if self.membership.takes_changes() && self.has_view() && self.accepts(at, 0, now) {
             if self.membership.is_current(now) {
                 self.compare_clocks(&entries, wall_ms);
             }
@@ -278,7 +278,7 @@ impl Replica {
     /// The watch has ended, or cannot continue from where it was: everything is read again.
     pub fn watch_ended(&mut self, _error: &str, now: Moment) {
         self.observe(now);
-        if !self.membership.is_suspended() {
+        if self.membership.takes_changes() {
             self.membership.read_again(now);
         }
         self.advance(now);

@@ -138,6 +138,48 @@ fn missing_rights_suspend_and_are_reported_once() {
     assert!(a.replica.is_joined());
 }
 
+/// A replica `b` with a claim for `t`, and a replica `a` that was suspended and has just read this.
+fn read_after_a_suspension(etcd: &mut Etcd) -> (Peer, Peer) {
+    let mut b = Peer::joined("b", etcd);
+    let mut a = Peer::new("a");
+    a.replica.outputs.clear();
+    a.replica.read_finished(Err(StoreError::Refused("permission denied".into())), a.now);
+    a.now = a.replica.next_wake().expect("reads again");
+    a.replica.wake(a.now);
+    b.request(1, "t", etcd);
+    let outputs = std::mem::take(&mut a.replica.outputs);
+    assert!(outputs.contains(&Output::Read), "{outputs:?}");
+    a.watched = etcd.log.len();
+    a.replica.read_finished(Ok((etcd.at, etcd.all())), a.now);
+    assert!(a.replica.claim_of(key("t").hash()).is_some() && !a.replica.is_joined());
+    b.spent(1, Some("V"), etcd);
+    (a, b)
+}
+
+#[test]
+fn change_between_the_read_after_a_suspension_and_the_first_beat_is_taken() {
+    let mut etcd = Etcd::new();
+    let (mut a, _) = read_after_a_suspension(&mut etcd);
+    let news = etcd.log[a.watched..].to_vec();
+    a.watched = etcd.log.len();
+    a.replica.changed(etcd.at, news, 0, a.now);
+    a.settle(&mut etcd);
+    assert!(a.replica.is_joined());
+    assert!(a.replica.claim_of(key("t").hash()).is_none());
+    assert_eq!(a.values(), ["new s/t: V"]);
+}
+
+#[test]
+fn watch_that_ends_between_the_read_after_a_suspension_and_the_first_beat_is_begun_again() {
+    let mut etcd = Etcd::new();
+    let (mut a, _) = read_after_a_suspension(&mut etcd);
+    a.replica.watch_ended("lost", a.now);
+    a.watching = false;
+    a.pass(seconds(2), &mut etcd);
+    assert!(a.replica.is_joined());
+    assert_eq!(a.values(), ["new s/t: V"]);
+}
+
 #[test]
 fn nothing_is_taken_from_an_etcd_that_was_restored_until_it_is_accepted() {
     let mut etcd = Etcd::new();
