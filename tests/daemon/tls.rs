@@ -120,6 +120,23 @@ async fn client_certificate_is_presented_and_read_again_at_a_reload() {
 }
 
 #[tokio::test]
+async fn client_certificate_that_a_server_with_http2_rejects_is_named() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let mut config = server_config(&TLS13, &ours.issue(), Some(&theirs));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let server = TlsServer::start(config).await;
+    let stage = stage(server.url(), CLIENT);
+    stage.write("ca.pem", &ours.pem());
+    write_pair(&stage, &Authority::new("another").issue());
+    let daemon = stage.start();
+    failure(&daemon, "does not accept the client certificate").await;
+    stage.configure(&server_table(server.url(), "ca_file = \"$DIR/ca.pem\""));
+    reload(&daemon, "config_reloaded").await;
+    failure(&daemon, "`client_cert_file` and `client_key_file` of [server.main]").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn client_certificate_may_be_a_systemd_credential() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let server = TlsServer::start(server_config(&TLS13, &ours.issue(), Some(&theirs))).await;
