@@ -24,12 +24,17 @@ async fn member(
             let (mut stream, _) = listener.accept().await.unwrap();
             count.fetch_add(1, Ordering::Relaxed);
             let (mut request, mut part) = (Vec::new(), [0; 4_096]);
-            while !request.ends_with(b"}") {
+            let is_whole = |request: &[u8]| {
+                request.ends_with(b"}")
+                    || request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n")
+            };
+            while !is_whole(&request) {
                 let read = stream.read(&mut part).await.unwrap();
                 request.extend_from_slice(&part[..read]);
             }
             let Some(body) = answer(number, &String::from_utf8_lossy(&request)) else { continue };
-            let mut head = "HTTP/1.1 200 OK\r\nConnection: close\r\n".to_owned();
+            let status = if body.starts_with(r#"{"code":7"#) { "403 Forbidden" } else { "200 OK" };
+            let mut head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
             if request.starts_with(b"POST /v3/watch") {
                 stream.write_all(format!("{head}\r\n{body}\n").as_bytes()).await.unwrap();
                 open.push(stream);
@@ -123,4 +128,19 @@ async fn page_without_an_answer_is_read_again_at_the_same_revision() {
     assert_eq!((at, entries.len()), (AFTER, 1));
     assert_eq!(parts.load(Ordering::Relaxed), 2);
     assert_eq!(asked.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn state_of_an_endpoint_is_known_to_users_who_may_not_ask_for_its_status() {
+    let (etcd, asked) = member(|_, request| {
+        Some(match request.split(' ').nth(1) {
+            Some("/v3/kv/range") => r#"{"header":{"cluster_id":"1", "revision":"10"}}"#.to_owned(),
+            Some("/version") => r#"{"etcdserver":"3.6.5","etcdcluster":"3.6.0"}"#.to_owned(),
+            _ => r#"{"code":7, "message":"etcdserver: permission denied"}"#.to_owned(),
+        })
+    })
+    .await;
+    let state = engine(&[etcd]).reachable().await.remove(0).state;
+    assert_eq!(state, Ok(("3.6.5".to_owned(), AFTER)));
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
 }

@@ -33,6 +33,8 @@ pub(super) enum Failure {
     NoUsers,
     /// Not executed, and never will be: why, with a remedy.
     Refused(String),
+    /// The same, because the user lacks a right.
+    Denied(String),
     /// The endpoint cannot answer. The request may have been executed.
     Unavailable(String),
 }
@@ -187,9 +189,19 @@ pub(super) fn status(body: &[u8]) -> Result<Status, Failure> {
     if status.errors.iter().any(|error| error.contains("NOSPACE")) {
         return Err(Failure::Refused(NO_SPACE.to_owned()));
     }
+    Ok(Status { version: plain_version(&status.version), at })
+}
+
+/// The version of an endpoint.
+pub(super) fn version(body: &[u8]) -> Result<String, Failure> {
+    let VersionJson { etcdserver } = parse(body)?;
+    Ok(plain_version(&etcdserver))
+}
+
+/// A version without what it cannot contain.
+fn plain_version(text: &str) -> String {
     let plain = |c: &char| c.is_ascii_alphanumeric() || ".-+".contains(*c);
-    let version = status.version.chars().filter(plain).take(32).collect();
-    Ok(Status { version, at })
+    text.chars().filter(plain).take(32).collect()
 }
 
 /// Why a response with this HTTP status is no answer.
@@ -272,7 +284,7 @@ fn failure(code: Option<u32>, message: &str, context: Context<'_>) -> Failure {
     }
     if code == Some(PERMISSION_DENIED) || has("permission denied") {
         let user = user.unwrap_or("(none)");
-        return Failure::Refused(format!(
+        return Failure::Denied(format!(
             "the user {user} of etcd may not read and write all keys below {prefix}/: run `etcdctl \
              role grant-permission ROLE readwrite --prefix=true {prefix}/` for a role of this user"
         ));
@@ -497,6 +509,12 @@ struct StatusJson<'a> {
     errors: Vec<Cow<'a, str>>,
 }
 
+#[derive(Deserialize)]
+struct VersionJson<'a> {
+    #[serde(borrow)]
+    etcdserver: Cow<'a, str>,
+}
+
 /// The error as the text of a `StoreError`.
 impl From<Failure> for Arc<str> {
     fn from(failure: Failure) -> Self {
@@ -505,7 +523,9 @@ impl From<Failure> for Arc<str> {
             Failure::NoLease => "the lease in etcd has expired".into(),
             Failure::Compacted => "the revision was compacted".into(),
             Failure::NoUsers => "etcd has no users".into(),
-            Failure::Refused(text) | Failure::Unavailable(text) => text.into(),
+            Failure::Refused(text) | Failure::Denied(text) | Failure::Unavailable(text) => {
+                text.into()
+            }
         }
     }
 }

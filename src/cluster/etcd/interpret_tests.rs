@@ -26,7 +26,7 @@ fn value(content: &[u8], revision: u64) -> Entry {
 
 fn refusal(failure: Failure) -> String {
     match failure {
-        Failure::Refused(text) => text,
+        Failure::Refused(text) | Failure::Denied(text) => text,
         other => panic!("{other:?}"),
     }
 }
@@ -220,6 +220,13 @@ fn token_is_one_word() {
     assert_eq!(token(&body).as_deref(), Ok("kkNkaCVXodRDXdbv.47"));
     let body = response(r#"{HEADER,"token":"a\r\nX: b"}"#, 27);
     token(&body).expect_err("a header of its own");
+}
+
+#[test]
+fn version_is_read() {
+    let body = br#"{"etcdserver":"3.5.30","etcdcluster":"3.5.0"}"#;
+    assert_eq!(version(body).as_deref(), Ok("3.5.30"));
+    version(b"{}").expect_err("no version");
 }
 
 #[test]

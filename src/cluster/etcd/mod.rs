@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 pub use self::access::{Access, AccessError};
-use self::interpret::{Executed, Failure, Found, WatchLine};
+use self::interpret::{Executed, Failure, Found, Status, WatchLine};
 use self::send::{LineError, NoAnswer, Repeat, Sender};
 use self::walk::{Visited, Walk};
 use super::link::{BeatResult, Changes, EndpointState, Engine, ReadResult};
@@ -172,10 +172,9 @@ impl Etcd {
         lease: Option<i64>,
     ) -> Result<(StoreRevision, bool), NoAnswer> {
         let access = &sender.access;
-        let path = record::path(&access.prefix, &Key::Member(Arc::clone(&access.name)));
-        let body = json!({ "key": STANDARD.encode(path) });
         let read = |body: &[u8]| interpret::page(body, access.context());
-        let page = sender.request("/v3/kv/range", bytes(&body), Repeat::Elsewhere, read).await?;
+        let body = own_range(access);
+        let page = sender.request("/v3/kv/range", body, Repeat::Elsewhere, read).await?;
         self.note(page.at);
         let is_own = page.found.first().is_some_and(|found| Some(found.lease) == lease);
         Ok((page.at, is_own))
@@ -412,8 +411,7 @@ impl Engine for Etcd {
             let _ = sender.request(path, b"{}".to_vec(), Repeat::Elsewhere, read).await;
         }
         let ask = async |endpoint: &access::Endpoint| {
-            let status = sender.ask(endpoint, "/v3/maintenance/status", interpret::status).await;
-            let state = status.map(|status| (status.version, status.at));
+            let state = state_of(&sender, endpoint).await.map_err(Into::into);
             EndpointState { endpoint: endpoint.label.clone(), state }
         };
         join_all(sender.access.endpoints.iter().map(ask)).await
@@ -433,6 +431,39 @@ impl std::fmt::Debug for Etcd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Etcd").field("access", &self.sender().access).finish_non_exhaustive()
     }
+}
+
+/// The version of an endpoint, and its state. Some versions of etcd (3.5.28 to 3.5.30, and the first ones
+/// of 3.6) give the status to root only. For another user, both come from other requests.
+async fn state_of(
+    sender: &Sender,
+    endpoint: &access::Endpoint,
+) -> Result<(String, StoreRevision), Failure> {
+    let body = b"{}".to_vec();
+    match sender.ask(endpoint, "/v3/maintenance/status", body, interpret::status).await {
+        Ok(Status { version, at }) => Ok((version, at)),
+        Err(Failure::Denied(_)) => {
+            let version = sender.ask(endpoint, "/version", Vec::new(), interpret::version).await?;
+            let read = |body: &[u8]| interpret::page(body, sender.access.context());
+            let body = own_range(&sender.access);
+            let page = sender.ask(endpoint, "/v3/kv/range", body, read).await;
+            let page = page.map_err(|failure| match failure {
+                // It runs, as its version shows.
+                Failure::Unavailable(why) => Failure::Unavailable(format!(
+                    "{why}; most of its nodes must run and reach each other"
+                )),
+                failure => failure,
+            })?;
+            Ok((version, page.at))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The request for the record of this replica.
+fn own_range(access: &Access) -> Vec<u8> {
+    let path = record::path(&access.prefix, &Key::Member(Arc::clone(&access.name)));
+    bytes(&json!({ "key": STANDARD.encode(path) }))
 }
 
 /// The first key below a prefix, and the first one behind them.

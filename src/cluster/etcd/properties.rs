@@ -90,7 +90,10 @@ fn check<'a>(at: StoreRevision, entries: impl Iterator<Item = &'a Entry>) {
 }
 
 fn check_failure(failure: &Failure) {
-    let (Failure::Refused(text) | Failure::Unavailable(text)) = failure else { return };
+    let (Failure::Refused(text) | Failure::Denied(text) | Failure::Unavailable(text)) = failure
+    else {
+        return;
+    };
     assert!(
         text.len() <= MAX_SENTENCE
             && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()),

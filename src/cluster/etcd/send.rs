@@ -4,7 +4,7 @@
 //! A request that changes something is repeated only if it was certainly not executed.
 
 use std::mem;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -55,7 +55,9 @@ pub(super) enum NoAnswer {
 impl From<NoAnswer> for StoreError {
     fn from(error: NoAnswer) -> Self {
         match error {
-            NoAnswer::Failed(Failure::Refused(text)) => Self::Refused(text.into()),
+            NoAnswer::Failed(Failure::Refused(text) | Failure::Denied(text)) => {
+                Self::Refused(text.into())
+            }
             NoAnswer::Failed(failure) => Self::Unanswered(failure.into()),
             NoAnswer::Unanswered(text) => Self::Unanswered(text.into()),
         }
@@ -110,6 +112,7 @@ struct Login {
 /// A request, and how its response is read.
 struct Call<'a, T> {
     path: &'a str,
+    /// A request without a body is a GET.
     body: Bytes,
     /// The response is a stream of lines. `read` gets the first line.
     streams: bool,
@@ -190,22 +193,25 @@ impl Sender {
     }
 
     /// Asks one endpoint, without consequences for the order of the endpoints, or for the login of
-    /// other requests.
+    /// other requests. Without a `body`, the request is a GET.
     pub(super) async fn ask<T>(
         &self,
         endpoint: &Endpoint,
         path: &str,
+        body: Vec<u8>,
         read: impl Fn(&[u8]) -> Result<T, Failure> + Sync,
-    ) -> Result<T, Arc<str>> {
-        let call = Call { read: &read, ..Call::new(path, b"{}".to_vec()) };
+    ) -> Result<T, Failure> {
+        let call = Call { read: &read, ..Call::new(path, body) };
         let answer = match self.exchange(endpoint, &call, self.login().token).await {
             Ok(Err(Failure::LogIn)) => self.logged_in(endpoint, &call).await,
             answer => answer,
         };
         match answer {
             Ok(Ok((answer, _))) => Ok(answer),
-            Ok(Err(failure)) => Err(failure.into()),
-            Err(Attempt::NotSent(error) | Attempt::NoResponse(error)) => Err(error.into()),
+            Ok(Err(failure)) => Err(failure),
+            Err(Attempt::NotSent(error) | Attempt::NoResponse(error)) => {
+                Err(Failure::Unavailable(error))
+            }
         }
     }
 
@@ -357,13 +363,16 @@ async fn open<T>(
     call: &Call<'_, T>,
     token: Option<HeaderValue>,
 ) -> Result<Response, Attempt> {
-    let mut request = Request::new(Method::POST, endpoint.url(call.path));
+    let method = if call.body.is_empty() { Method::GET } else { Method::POST };
+    let mut request = Request::new(method, endpoint.url(call.path));
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(token) = token {
         headers.insert(AUTHORIZATION, token);
     }
-    *request.body_mut() = Some(call.body.clone().into());
+    if !call.body.is_empty() {
+        *request.body_mut() = Some(call.body.clone().into());
+    }
     match timeout(call.limit, endpoint.http().execute(request)).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) if error.is_connect() || error.is_dns() => {
