@@ -5,7 +5,7 @@
 //!
 //! - a fresh connection gets a conclusive response after a pooled one did not,
 //! - it has reached the maximum age of a connection, or
-//! - it was unused for so long that all of its connections are idle for too long.
+//! - it was unused for so long that none of its connections would be used again.
 //!
 //! Requests in flight finish on the pool on which they started, which is dropped after the last
 //! one.
@@ -37,6 +37,13 @@ pub struct ConnectionLimits {
     pub idle: Duration,
     /// The maximum age of a connection, apart from requests in flight.
     pub age: Duration,
+}
+
+impl ConnectionLimits {
+    /// How long an idle connection is used again.
+    fn reuse(self) -> Duration {
+        self.idle / 2
+    }
 }
 
 impl Default for ConnectionLimits {
@@ -126,7 +133,7 @@ impl Connections {
         limits: ConnectionLimits,
     ) -> Result<Self, ClientError> {
         let factory = HttpClientFactory::new(server, materials)?;
-        let pool = Pool::new(factory.pooled(limits.idle / 2)?, 0, clock::now());
+        let pool = Pool::new(factory.pooled(limits.reuse())?, 0, clock::now());
         let is_multiplexed = AtomicBool::new(server.url.scheme() == "https");
         let (fresh, pool) = (factory.fresh()?, Mutex::new(pool));
         Ok(Self { factory, limits, fresh, pool, is_multiplexed })
@@ -145,10 +152,12 @@ impl Connections {
         }
         let now = clock::now();
         let mut pool = self.pool();
-        // A connection of the pool may be used until its very last moment, and is then idle. The
-        // clock runs while the machine sleeps, the library's timers do not: hence the second test.
+        // A connection of the pool may be used until its very last moment, and is then idle.
         let longest = self.limits.age.saturating_sub(self.limits.idle);
-        if now.since(pool.opened) >= longest || now.since(pool.last_used) >= self.limits.idle {
+        // The clock runs while the machine sleeps, the library's timers do not. And requests that
+        // start on a new pool share one connection.
+        let is_unused = now.since(pool.last_used) >= self.limits.reuse();
+        if now.since(pool.opened) >= longest || is_unused {
             self.replace(&mut pool, now);
         }
         if let Connection::OpenedAfter(moment) = connection
@@ -252,7 +261,7 @@ impl Connections {
     fn replace(&self, pool: &mut Pool, now: Moment) {
         // The same settings have worked before. Without a pool, each request has its own
         // connection.
-        let http = self.factory.pooled(self.limits.idle / 2);
+        let http = self.factory.pooled(self.limits.reuse());
         *pool = Pool::new(http.unwrap_or_else(|_| self.fresh.clone()), pool.number + 1, now);
     }
 

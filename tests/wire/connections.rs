@@ -349,6 +349,19 @@ async fn idle_connections_are_closed_without_another_request() {
 }
 
 #[tokio::test]
+async fn concurrent_requests_after_an_idle_time_open_one_http2_connection() {
+    let (server, settings) = started_with_settings(Protocol::Http2, |_| Reaction::Api).await;
+    let limits = ConnectionLimits { idle: 4 * SHORT, ..ConnectionLimits::default() };
+    let client = Client::with_limits(&settings, limits).expect("a client");
+    query(&client, Connection::Pooled).await;
+    let idle_since = clock::now();
+    until("it is not used again", || clock::now() >= idle_since + limits.idle / 2).await;
+    let outcomes = join_all((0..32).map(|_| query(&client, Connection::Pooled))).await;
+    assert!(outcomes.iter().all(|outcome| *outcome == ALIVE), "{outcomes:?}");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
 async fn busy_connection_is_left_when_it_reaches_the_age_limit() {
     for protocol in Protocol::ALL {
         let (server, settings) = started_with_settings(protocol, |_| Reaction::Api).await;
