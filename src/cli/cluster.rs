@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 
 use super::unit::variable;
 use crate::cluster::LOGIN_BEGINS_WITHIN;
-use crate::cluster::etcd::{Access, AccessError};
+use crate::cluster::etcd::Access;
 use crate::cluster::replica::stolen_after;
 use crate::cluster::seal::Keys;
 use crate::settings::{Cluster, KeySource, Reauth, Server};
@@ -84,7 +84,7 @@ pub(super) fn missing_files(cluster: &Cluster) -> Vec<String> {
 /// # Errors
 ///
 /// Why the daemon cannot use them, with a remedy.
-pub(super) fn check_certificates(cluster: &Cluster) -> Result<Option<String>, AccessError> {
+pub(super) fn check_certificates(cluster: &Cluster) -> Result<Option<String>, String> {
     if tls_files(cluster).any(|(_, path)| File::open(path).is_err()) {
         return Ok(None);
     }

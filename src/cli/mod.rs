@@ -382,7 +382,7 @@ fn check_cluster(cluster: &Cluster) -> Result<Vec<String>, CliError> {
     let mut findings = cluster::check_secrets(cluster);
     match cluster::check_certificates(cluster) {
         Ok(warning) => findings.warnings.extend(warning),
-        Err(error) => findings.errors.push(error.to_string()),
+        Err(error) => findings.errors.push(error),
     }
     for error in &findings.errors {
         eprint_message(&format!("error: {error}"));

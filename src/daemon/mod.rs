@@ -124,7 +124,9 @@ impl Daemon {
         let signals = Signals::new(caught).map_err(system("catching signals"))?;
         let (clients, unusable) = first_clients(&settings.servers)?;
         let opened = match &settings.cluster {
-            Some(cluster) => Some(Opened::read_at_start(cluster).map_err(DaemonError::Cluster)?),
+            Some(cluster) => {
+                Some(Opened::read_without_connection(cluster).map_err(DaemonError::Cluster)?)
+            }
             None => None,
         };
         let store = match Store::open(&settings.state_dir) {
@@ -137,7 +139,7 @@ impl Daemon {
             tasks: Tasks::default(),
             inventories: Inventories::new(),
             restore: DeferredRestore::default(),
-            config: Config::new(settings, opened.as_ref().map(Opened::fingerprint), loader),
+            config: Config::new(settings, opened.as_ref().and_then(Opened::fingerprint), loader),
             control: ControlQueue::new(),
             revocations: Revocations::default(),
             cluster: None,

@@ -41,7 +41,7 @@ pub(super) async fn check(cluster: &Cluster, diagnosis: &Diagnosis) {
     }
     let access = match Access::open(cluster, &variable) {
         Ok(access) => access,
-        Err(error) => return diagnosis.error(error.to_string()),
+        Err(error) => return diagnosis.error(error),
     };
     if let Some(CertificateWarning { message, remedy, .. }) = access.certificate_warning() {
         diagnosis.warning(format!("{message}; {remedy}"));

@@ -38,17 +38,8 @@ pub struct Access {
     pub(super) name: Arc<str>,
     pub(super) user: Option<(String, SecretString)>,
     pub(super) failover: Duration,
-    /// Why there are no endpoints, if a file is missing.
-    pub(super) missing: Option<String>,
-}
-
-/// Why etcd cannot be used as it is configured: a sentence with a remedy.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct AccessError {
-    text: String,
-    /// Whether it can disappear without a configuration change: a file appears, or is completed.
-    may_pass: bool,
+    /// Why there are no endpoints, if a file cannot be used.
+    pub(super) unusable: Option<String>,
 }
 
 /// One endpoint.
@@ -68,15 +59,13 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// If one of them cannot be read or used.
-    pub fn open(cluster: &Cluster, variables: Variables<'_>) -> Result<Self, AccessError> {
+    /// Which one cannot be read or used: a sentence with a remedy.
+    pub fn open(cluster: &Cluster, variables: Variables<'_>) -> Result<Self, String> {
         let user = match &cluster.user {
             None => None,
             Some((user, source)) => {
-                let found = read_parameter(&source.into(), variables).map_err(|error| {
-                    let text = format!("`password` of [cluster]: {error}");
-                    AccessError { text, may_pass: true }
-                })?;
+                let found = read_parameter(&source.into(), variables)
+                    .map_err(|error| format!("`password` of [cluster]: {error}"))?;
                 Some((user.clone(), found.value))
             }
         };
@@ -87,30 +76,21 @@ impl Access {
                 client_certificate: cluster.client_certificate.clone(),
                 timeout: REQUEST_TIMEOUT,
                 connect_timeout: CONNECT_TIMEOUT,
-                ..ad_hoc_server("cluster", url.as_str(), true, None)
-                    .map_err(|text| AccessError { text, may_pass: false })?
+                ..ad_hoc_server("cluster", url.as_str(), true, None)?
             };
             let factory = http_clients(&server, variables).map_err(|error| unusable(&error))?;
             Endpoint::new(url.clone(), Arc::new(factory), keepalive)
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
-        Ok(Self { endpoints, user, ..Self::unusable(cluster, None) })
+        Ok(Self { endpoints, user, ..Self::without_endpoints(cluster, None) })
     }
 
-    /// The same for a start: a file that is missing is reported by each request.
-    ///
-    /// # Errors
-    ///
-    /// If a file has to be corrected.
-    pub fn open_at_start(cluster: &Cluster, variables: Variables<'_>) -> Result<Self, AccessError> {
-        match Self::open(cluster, variables) {
-            Err(AccessError { text, may_pass: true }) => Ok(Self::unusable(cluster, Some(text))),
-            opened => opened,
-        }
+    /// Without endpoints: each request fails with this error.
+    pub fn unusable(cluster: &Cluster, error: String) -> Self {
+        Self::without_endpoints(cluster, Some(error))
     }
 
-    /// Without endpoints.
-    fn unusable(cluster: &Cluster, missing: Option<String>) -> Self {
+    fn without_endpoints(cluster: &Cluster, unusable: Option<String>) -> Self {
         Self {
             endpoints: Vec::new(),
             current: AtomicUsize::new(0),
@@ -118,13 +98,13 @@ impl Access {
             name: cluster.name.as_str().into(),
             user: None,
             failover: cluster.failover,
-            missing,
+            unusable,
         }
     }
 
-    /// Whether a file is missing.
+    /// Whether it has no endpoints, because a file cannot be used.
     pub const fn is_unusable(&self) -> bool {
-        self.missing.is_some()
+        self.unusable.is_some()
     }
 
     /// Equal for equal contents of the files and credentials within this process.
@@ -193,11 +173,7 @@ impl fmt::Debug for Access {
 }
 
 impl Endpoint {
-    fn new(
-        url: Url,
-        factory: Arc<HttpClientFactory>,
-        keepalive: Duration,
-    ) -> Result<Self, AccessError> {
+    fn new(url: Url, factory: Arc<HttpClientFactory>, keepalive: Duration) -> Result<Self, String> {
         let host = url.host_str().unwrap_or_default();
         let label = match url.port_or_known_default() {
             Some(port) => format!("{host}:{port}"),
@@ -251,8 +227,8 @@ fn client(
 }
 
 /// The sentence for a client that cannot be built. A `[server.NAME]` has other keys.
-fn unusable(error: &ClientError) -> AccessError {
-    let text = match error {
+fn unusable(error: &ClientError) -> String {
+    match error {
         ClientError::Unreadable { key, path, source, .. } => format!(
             "`{key}` of [cluster], {}, cannot be read ({source}): check its path and mode",
             path.display()
@@ -271,6 +247,5 @@ fn unusable(error: &ClientError) -> AccessError {
              authorities (the package is usually `ca-certificates`), or set `ca_file` of [cluster]"
         ),
         ClientError::Parameter { source, .. } => source.to_string(),
-    };
-    AccessError { text, may_pass: error.may_pass() }
+    }
 }

@@ -307,9 +307,10 @@ fn failure(code: Option<u32>, message: &str, context: Context<'_>) -> Failure {
         }
         // Not a message of etcd itself.
         Some(UNAVAILABLE) if !has("etcdserver: ") => Failure::Unavailable(
-            "the JSON gateway of etcd cannot connect to etcd itself: if etcd demands client \
-             certificates, its own one must be valid for servers and clients (extended key usage \
-             serverAuth and clientAuth), and from an authority in its --trusted-ca-file"
+            "the JSON gateway of etcd cannot connect to etcd itself: this node does not run, or \
+             etcd demands client certificates, and the node's own one is not valid for servers and \
+             clients (extended key usage serverAuth and clientAuth), or not from an authority in \
+             --trusted-ca-file"
                 .to_owned(),
         ),
         Some(code) => Failure::Unavailable(format!("etcd cannot answer (code {code}{quoted})")),

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-pub use self::access::{Access, AccessError};
+pub use self::access::Access;
 use self::interpret::{Executed, Failure, Found, Status, WatchLine};
 use self::send::{LineError, NoAnswer, Repeat, Sender};
 use self::walk::{Visited, Walk};
@@ -88,6 +88,11 @@ impl Etcd {
         let old = std::mem::replace(&mut *sender, new);
         drop(sender);
         old.access.retire();
+    }
+
+    /// Whether there are no endpoints, because a file of the configuration cannot be used.
+    pub fn is_unusable(&self) -> bool {
+        self.sender().access.is_unusable()
     }
 
     fn sender(&self) -> Arc<Sender> {

@@ -221,8 +221,8 @@ impl Sender {
         call: &Call<'_, T>,
         repeat: Repeat,
     ) -> Result<(T, Lines, &Endpoint), NoAnswer> {
-        if let Some(missing) = &self.access.missing {
-            return Err(NoAnswer::Unanswered(missing.clone()));
+        if let Some(error) = &self.access.unusable {
+            return Err(NoAnswer::Unanswered(error.clone()));
         }
         let mut errors: Vec<(String, String)> = Vec::new();
         // Collected first, because an endpoint that is given up changes the order.

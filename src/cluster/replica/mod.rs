@@ -220,9 +220,12 @@ impl Replica {
         self.advance(now);
     }
 
-    /// Why etcd cannot be used; `None` if it can.
+    /// Why etcd cannot be used at present; `None` if it can.
     pub fn unreachable(&self) -> Option<&str> {
-        self.membership.trouble.as_ref().map(|trouble| &**trouble.reason())
+        Some(match self.membership.trouble.as_ref()? {
+            Trouble::Silent(_) => self.membership.last_error(),
+            trouble => trouble.reason(),
+        })
     }
 
     /// Whether this replica is a member, and etcd can be used.

@@ -98,8 +98,8 @@ const CLAIM_ON_LEASE: &str = "TOKENKEEP_TEST_CLAIM_ON_LEASE";
 pub(crate) enum ClusterEvent {
     /// A result of the connection.
     Link(LinkEvent),
-    /// The connection and the keys of a new configuration were opened, or why not.
-    Reopened(Box<Result<(settings::Cluster, Opened), String>>),
+    /// The connection and the keys of these settings were opened, or why not.
+    Reopened(Box<(settings::Cluster, Result<Opened, String>)>),
     /// All keys were read, for a rotation of the key.
     RekeyRead(ReadResult),
     /// The endpoints were asked for their state.
@@ -130,8 +130,8 @@ pub(crate) struct Cluster {
     counted: HashSet<TokenId>,
     /// Work beside the loop.
     work: JoinSet<ClusterEvent>,
-    /// Reads files that were missing at the start.
-    file_retry: Option<AbortHandle>,
+    /// Reads the files that the settings name.
+    reopening: Option<AbortHandle>,
     rekey: Option<Rekey>,
     /// What the endpoints said when they were asked last.
     endpoints: Vec<EndpointView>,
@@ -173,7 +173,6 @@ impl Cluster {
         };
         let endpoints = setup::unasked(&settings);
         tokens.listing = Some(Box::new(Listing::default()));
-        let is_unusable = access.is_unusable();
         let mut cluster = Self {
             settings,
             replica: Replica::new(replica, now),
@@ -186,7 +185,7 @@ impl Cluster {
             answers: Answers::default(),
             counted: HashSet::new(),
             work: JoinSet::new(),
-            file_retry: None,
+            reopening: None,
             rekey: None,
             endpoints,
             endpoint_replies: Vec::new(),
@@ -198,8 +197,8 @@ impl Cluster {
             is_stopping: false,
             has_left: false,
         };
-        if is_unusable {
-            cluster.retry_files();
+        if cluster.link.engine().is_unusable() {
+            cluster.reopen(cluster.settings.clone(), Duration::ZERO);
         }
         cluster
     }
@@ -207,10 +206,20 @@ impl Cluster {
     /// Waits for the next event. Cancel-safe.
     pub(crate) async fn next(cluster: Option<&mut Self>) -> ClusterEvent {
         let Some(Self { link, work, .. }) = cluster else { return pending().await };
+        let worked = async {
+            loop {
+                match work.join_next().await {
+                    Some(Ok(event)) => return event,
+                    // Aborted.
+                    Some(Err(_)) => {}
+                    None => return pending().await,
+                }
+            }
+        };
         tokio::select! {
             biased;
             event = link.next_event() => ClusterEvent::Link(event),
-            Some(Ok(event)) = work.join_next() => event,
+            event = worked => event,
         }
     }
 
@@ -219,7 +228,7 @@ impl Cluster {
         let now = clock::now();
         match event {
             ClusterEvent::Link(event) => self.on_link_event(event, now),
-            ClusterEvent::Reopened(opened) => self.on_reopened(*opened, log),
+            ClusterEvent::Reopened(reopened) => self.on_reopened(reopened.0, reopened.1, log),
             ClusterEvent::RekeyRead(read) => self.on_rekey_read(read),
             ClusterEvent::Endpoints(endpoints) => self.on_endpoints(endpoints),
         }

@@ -16,11 +16,11 @@ use crate::cluster::etcd::Access;
 use crate::cluster::link::{EndpointState, Engine as _};
 use crate::cluster::seal::Keys;
 use crate::control::{EndpointView, Reply};
-use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
+use crate::daemon::tasks::blocking::{CLUSTER, blocking_among, with_disk_timeout};
 use crate::event_log::EventLog;
 use crate::settings;
 
-/// Pause between attempts to read files that are missing at the start.
+/// Pause between attempts to read files that could not be used at the start.
 const FILE_RETRY: Duration = Duration::from_secs(2);
 
 /// The connection and the keys of a configuration.
@@ -39,20 +39,22 @@ impl Opened {
     pub(crate) fn read(settings: &settings::Cluster) -> Result<Self, String> {
         let variables = |name: &str| std::env::var_os(name);
         let keys = Keys::open(settings, &variables)?;
-        let access = Access::open(settings, &variables).map_err(|error| error.to_string())?;
-        Ok(Self { access, keys })
+        Ok(Self { access: Access::open(settings, &variables)?, keys })
     }
 
-    /// The same for a start, which a missing certificate or password must not prevent.
+    /// The same for a daemon without a connection to etcd: a certificate or password that cannot be
+    /// used must not prevent its start, or keep another configuration from it. Each request fails
+    /// with the reason.
     ///
     /// # Errors
     ///
-    /// What is wrong with a file, and the remedy.
-    pub(crate) fn read_at_start(settings: &settings::Cluster) -> Result<Self, String> {
+    /// What is wrong with the file of a key, and the remedy.
+    pub(crate) fn read_without_connection(settings: &settings::Cluster) -> Result<Self, String> {
         let variables = |name: &str| std::env::var_os(name);
         let keys = Keys::open(settings, &variables)?;
-        let access = Access::open_at_start(settings, &variables);
-        Ok(Self { access: access.map_err(|error| error.to_string())?, keys })
+        let access = Access::open(settings, &variables);
+        let access = access.unwrap_or_else(|error| Access::unusable(settings, error));
+        Ok(Self { access, keys })
     }
 
     /// Why etcd rejects the client certificate at this time.
@@ -60,11 +62,11 @@ impl Opened {
         self.access.certificate_warning()
     }
 
-    /// Equal for equal contents of the files within this process.
-    pub(crate) fn fingerprint(&self) -> u64 {
+    /// Equal for equal contents of the files within this process; `None` if one cannot be used.
+    pub(crate) fn fingerprint(&self) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         (self.access.fingerprint(), self.keys.ids()).hash(&mut hasher);
-        hasher.finish()
+        (!self.access.is_unusable()).then(|| hasher.finish())
     }
 }
 
@@ -80,31 +82,23 @@ impl Cluster {
             failover: self.settings.failover,
             ..settings.clone()
         };
-        if let Some(retry) = self.file_retry.take() {
-            retry.abort();
-        }
-        self.work.spawn(async move {
-            let hangs = || Err("a disk does not respond".to_owned());
-            let read = blocking_among(&DISK, move || Opened::read(&new).map(|it| (new, it)));
-            let opened = with_disk_timeout(read).await.unwrap_or_else(hangs);
-            ClusterEvent::Reopened(Box::new(opened))
-        });
+        self.reopen(new, Duration::ZERO);
         self.replica.accept_store(clock::now());
     }
 
-    /// Reads the files again until none is missing.
-    pub(super) fn retry_files(&mut self) {
-        let settings = self.settings.clone();
-        self.file_retry = Some(self.work.spawn(async move {
-            loop {
-                sleep(FILE_RETRY).await;
-                let again = settings.clone();
-                let read = blocking_among(&DISK, move || Opened::read(&again));
-                if let Some(Ok(opened)) = with_disk_timeout(read).await {
-                    return ClusterEvent::Reopened(Box::new(Ok((settings, opened))));
-                }
-            }
-        }));
+    /// Reads the files again after a pause, in place of an earlier attempt that has not ended.
+    pub(super) fn reopen(&mut self, settings: settings::Cluster, pause: Duration) {
+        let reopening = self.work.spawn(async move {
+            sleep(pause).await;
+            let again = settings.clone();
+            let read = blocking_among(&CLUSTER, move || Opened::read(&again));
+            let hangs = || Err("a disk does not respond".to_owned());
+            let opened = with_disk_timeout(read).await.unwrap_or_else(hangs);
+            ClusterEvent::Reopened(Box::new((settings, opened)))
+        });
+        if let Some(earlier) = self.reopening.replace(reopening) {
+            earlier.abort();
+        }
     }
 
     /// Asks the endpoints for their state. The reply is sent once they have answered or not.
@@ -132,17 +126,22 @@ impl Cluster {
 
     pub(super) fn on_reopened(
         &mut self,
-        opened: Result<(settings::Cluster, Opened), String>,
+        settings: settings::Cluster,
+        opened: Result<Opened, String>,
         log: &mut EventLog,
     ) {
         match opened {
-            Ok((settings, Opened { access, keys })) => {
+            Ok(Opened { access, keys }) => {
                 self.replica.set_keys(keys.ids(), clock::now());
                 self.link.engine().reconfigure(access);
                 self.keys = keys;
                 self.endpoints = unasked(&settings);
                 self.settings = settings;
                 self.values.reopen(clock::now());
+            }
+            Err(error) if self.link.engine().is_unusable() => {
+                self.link.engine().reconfigure(Access::unusable(&settings, error));
+                self.reopen(settings, FILE_RETRY);
             }
             Err(error) => {
                 let message = "the connection to etcd stays as it was before the reload";

@@ -12,10 +12,13 @@ use crate::control::unmapped_readers;
 use crate::daemon::cluster::Opened;
 use crate::daemon::tasks::blocking::blocking;
 use crate::daemon::tokens::{ServerClients, ServerHandle};
-use crate::settings::{ConfigErrors, Loaded, Settings};
+use crate::settings::{Cluster, ConfigErrors, Loaded, Settings};
 
 /// Reads the configuration again, for a reload.
 pub type Loader = dyn Fn() -> Result<Loaded, ConfigErrors> + Send + Sync;
+
+/// How the files of `[cluster]` are read.
+pub(super) type OpenCluster = fn(&Cluster) -> Result<Opened, String>;
 
 /// The longest that a read may take: a hundred times the read of ten thousand tokens.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -39,13 +42,17 @@ pub(crate) struct LoadedConfig {
 }
 
 impl LoadedConfig {
-    /// Builds the clients of servers that differ from the `old` ones, and reads the secrets and
-    /// certificates of the cluster, so that unusable ones are rejected. Blocks.
-    pub(crate) fn new(mut loaded: Loaded, old: &[ServerHandle]) -> Result<Self, String> {
-        let opened = loaded.settings.cluster.as_ref().map(Opened::read).transpose()?;
+    /// Builds the clients of servers that differ from the `old` ones, and opens the connection to
+    /// etcd in this way, so that unusable files are rejected. Blocks.
+    pub(crate) fn new(
+        mut loaded: Loaded,
+        old: &[ServerHandle],
+        open: OpenCluster,
+    ) -> Result<Self, String> {
+        let opened = loaded.settings.cluster.as_ref().map(open).transpose()?;
         let warning = opened.as_ref().and_then(Opened::certificate_warning);
         loaded.warnings.extend(warning.map(certificate_warning));
-        let cluster_files = opened.as_ref().map(Opened::fingerprint);
+        let cluster_files = opened.as_ref().and_then(Opened::fingerprint);
         let clients = changed_clients(&loaded.settings, old).map_err(|error| error.to_string())?;
         loaded.warnings.extend(certificate_warnings(&clients));
         loaded.warnings.extend(unmapped_readers(&loaded));
@@ -76,6 +83,7 @@ impl ConfigLoader {
     pub(super) fn read(
         &self,
         old: Vec<ServerHandle>,
+        open: OpenCluster,
     ) -> impl Future<Output = Result<LoadedConfig, String>> + Send + use<> {
         let thread = Arc::clone(&self.threads).try_acquire_owned();
         let loader = Arc::clone(&self.loader);
@@ -91,7 +99,7 @@ impl ConfigLoader {
                 let _thread = thread;
                 loader()
                     .map_err(|errors| errors.to_string())
-                    .and_then(|loaded| LoadedConfig::new(loaded, &old))
+                    .and_then(|loaded| LoadedConfig::new(loaded, &old, open))
             });
             timeout(LIMIT, read).await.unwrap_or_else(|_| {
                 Err(format!(
@@ -127,7 +135,7 @@ mod tests {
 
     /// The error of a read that has timed out.
     async fn timed_out(reader: &ConfigLoader) -> String {
-        let mut reading = std::pin::pin!(reader.read(Vec::new()));
+        let mut reading = std::pin::pin!(reader.read(Vec::new(), Opened::read));
         assert!(reading.as_mut().now_or_never().is_none(), "it is running");
         advance(LIMIT).await;
         reading.await.expect_err("no configuration")
@@ -147,13 +155,13 @@ mod tests {
         for _ in 0..THREADS {
             timed_out(&reader).await;
         }
-        let refused = reader.read(Vec::new()).await.expect_err("no thread");
+        let refused = reader.read(Vec::new(), Opened::read).await.expect_err("no thread");
         assert!(refused.contains("4 earlier attempts"), "{refused}");
         drop(release);
         while reader.threads.available_permits() < THREADS {
             tokio::task::yield_now().await;
         }
-        let fault = reader.read(Vec::new()).await.expect_err("no file");
+        let fault = reader.read(Vec::new(), Opened::read).await.expect_err("no file");
         assert!(fault.contains("/nonexistent.toml"), "{fault}");
     }
 }

@@ -55,7 +55,7 @@ pub(crate) enum ConfigEvent {
 /// The current configuration, and its reloads.
 pub(crate) struct Config {
     pub(crate) settings: Arc<Settings>,
-    /// Fingerprint of the files that `[cluster]` names.
+    /// Fingerprint of the files that `[cluster]` names; `None` if one could not be used.
     cluster_files: Option<u64>,
     /// Why the configuration on disk is not the current one, if it is not.
     pub(crate) rejected: Option<ConfigRejection>,
@@ -78,7 +78,8 @@ pub(crate) struct Config {
     /// Sets the log level.
     filter: Option<Guard>,
     is_stopping: bool,
-    /// A reload was applied since the last [`take_reloaded`](Self::take_reloaded).
+    /// A reload that an operator asked for was applied since the last
+    /// [`take_reloaded`](Self::take_reloaded).
     has_reloaded: bool,
 }
 
@@ -292,7 +293,7 @@ impl Config {
         }
     }
 
-    /// Whether a reload was applied since the last call.
+    /// Whether a reload that an operator asked for was applied since the last call.
     pub(crate) const fn take_reloaded(&mut self) -> bool {
         std::mem::replace(&mut self.has_reloaded, false)
     }

@@ -10,6 +10,7 @@ use super::loader::LoadedConfig;
 use super::{Config, ConfigEvent};
 use crate::clock;
 use crate::control::{ConfigRejection, Reloaded};
+use crate::daemon::cluster::Opened;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::service_manager;
@@ -36,6 +37,8 @@ pub(super) struct Reload {
     warnings: Vec<Warning>,
     /// The configuration equals the one before.
     is_unchanged: bool,
+    /// No operator asked for it.
+    is_retry: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +75,10 @@ impl Config {
 
     /// Reads the configuration, beside the loop.
     pub(super) fn read(&mut self, tokens: &Tokens) {
-        let read = self.loader.read(self.servers(tokens));
+        // What a daemon without etcd lacks must not keep a new token from it.
+        let is_without = self.settings.cluster.is_some() && self.cluster_files.is_none();
+        let open = if is_without { Opened::read_without_connection } else { Opened::read };
+        let read = self.loader.read(self.servers(tokens), open);
         let (current, cluster_files) = (Arc::clone(&self.settings), self.cluster_files);
         self.tasks.spawn(async move {
             let mut loaded = read.await;
@@ -89,7 +95,7 @@ impl Config {
     /// The configuration was read.
     pub(super) fn on_loaded(&mut self, loaded: Result<LoadedConfig, String>, tokens: &mut Tokens) {
         let is_retry = self.unread.end_attempt();
-        let accepted = loaded.and_then(|loaded| self.accept(loaded, tokens));
+        let accepted = loaded.and_then(|loaded| self.accept(loaded, is_retry, tokens));
         let Err(error) = accepted else { return };
         // The files that were left out at startup were logged then.
         if !is_retry {
@@ -104,7 +110,12 @@ impl Config {
     }
 
     /// Begins to apply a configuration. The error says why it is rejected.
-    fn accept(&mut self, loaded: LoadedConfig, tokens: &mut Tokens) -> Result<(), String> {
+    fn accept(
+        &mut self,
+        loaded: LoadedConfig,
+        is_retry: bool,
+        tokens: &mut Tokens,
+    ) -> Result<(), String> {
         let LoadedConfig { loaded, clients, cluster_files, is_unchanged } = loaded;
         let Loaded { settings, warnings, files } = loaded;
         if removes_everything(&self.settings, &settings) {
@@ -123,7 +134,8 @@ impl Config {
         self.warn_of_descriptor_limit(&mut tokens.log);
         let application = Application::new(old, new, clients, tokens);
         let stage = Stage::Apply;
-        let reload = Reload { application, stage, needs_restart, level, warnings, is_unchanged };
+        let reload =
+            Reload { application, stage, needs_restart, level, warnings, is_unchanged, is_retry };
         self.reload = Some(Box::new(reload));
         Ok(())
     }
@@ -178,9 +190,10 @@ impl Config {
         tokens: &mut Tokens,
         inventories: &mut Inventories,
     ) {
-        let Reload { application, needs_restart, level, warnings, is_unchanged, .. } = reload;
+        let Reload { application, needs_restart, level, warnings, is_unchanged, is_retry, .. } =
+            reload;
         self.unread.clear();
-        self.has_reloaded = true;
+        self.has_reloaded |= !is_retry;
         self.rejected = None;
         self.warn(&warnings, &mut tokens.log);
         self.warn_of_watches(tokens, inventories);

@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::clock::Stopwatch;
+use crate::daemon::cluster::Opened;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::outcome::CallError;
@@ -37,7 +38,7 @@ impl World {
     /// Begins a reload of a configuration that was read.
     fn begin_reload(&mut self, loaded: Loaded) {
         self.config.reloads.request();
-        let loaded = LoadedConfig::new(loaded, &self.config.servers(&self.tokens));
+        let loaded = LoadedConfig::new(loaded, &self.config.servers(&self.tokens), Opened::read);
         self.config.on_loaded(loaded, &mut self.tokens);
     }
 

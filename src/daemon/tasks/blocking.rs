@@ -27,6 +27,9 @@ pub(crate) static NOTIFY: Semaphore = Semaphore::const_new(8);
 /// Threads for files of servers that have no client yet.
 pub(crate) static CLIENTS: Semaphore = Semaphore::const_new(8);
 
+/// Threads for files of `[cluster]`, which are read again and again while one cannot be used.
+pub(crate) static CLUSTER: Semaphore = Semaphore::const_new(4);
+
 /// Threads for lookups in the user database, which may need the network.
 pub(crate) static USERS: Semaphore = Semaphore::const_new(8);
 
