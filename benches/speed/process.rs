@@ -114,7 +114,8 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Lets it end by itself: a program that was built to count what it executes writes the counts then.
+    /// Lets it end by itself: a program that was built to count what it executes writes the counts
+    /// then.
     fn drop(&mut self) {
         if let Ok(None) = self.0.try_wait() {
             let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);

@@ -58,7 +58,8 @@ impl Work {
     }
 }
 
-/// Plain HTTP/1.1 on 64 connections, against wrk with as many; and the same API declared by a profile.
+/// Plain HTTP/1.1 on 64 connections, against wrk with as many; and the same API declared by a
+/// profile.
 pub(super) fn plain(run: &mut Run<'_>) {
     run.table.part("Saturation, HTTP/1.1, 64 connections");
     let mut server = Server::start(run.folder, "saturation", run.pinned);

@@ -78,8 +78,8 @@ impl Server {
         self.execute(&format!("period {period}"));
     }
 
-    /// Sets the lives that the server reports, so that the next check of a token comes this time after
-    /// each check.
+    /// Sets the lives that the server reports, so that each check of a token is followed by the next
+    /// one after this time.
     pub(super) fn repeat_after(&mut self, period: Duration) {
         self.spread_over(None);
         let life = period.as_millis() * 100 / u128::from(CHECK_AFTER) + 1;

@@ -438,8 +438,8 @@ impl std::fmt::Debug for Etcd {
     }
 }
 
-/// The version of an endpoint, and its state. Some versions of etcd (3.5.28 to 3.5.30, and the first ones
-/// of 3.6) give the status to root only. For another user, both come from other requests.
+/// The version of an endpoint, and its state. Some versions of etcd (3.5.28 to 3.5.30, and the first
+/// ones of 3.6) give the status to root only. For another user, both come from other requests.
 async fn state_of(
     sender: &Sender,
     endpoint: &access::Endpoint,

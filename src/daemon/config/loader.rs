@@ -42,8 +42,8 @@ pub(crate) struct LoadedConfig {
 }
 
 impl LoadedConfig {
-    /// Builds the clients of servers that differ from the `old` ones, and opens the connection to
-    /// etcd in this way, so that unusable files are rejected. Blocks.
+    /// Builds the clients of servers that differ from the `old` ones, and reads the files of
+    /// `[cluster]` with `open`, which rejects unusable ones. Blocks.
     pub(crate) fn new(
         mut loaded: Loaded,
         old: &[ServerHandle],

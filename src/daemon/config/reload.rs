@@ -75,7 +75,7 @@ impl Config {
 
     /// Reads the configuration, beside the loop.
     pub(super) fn read(&mut self, tokens: &Tokens) {
-        // What a daemon without etcd lacks must not keep a new token from it.
+        // While a file of etcd cannot be used, changes to tokens must still be accepted.
         let is_without = self.settings.cluster.is_some() && self.cluster_files.is_none();
         let open = if is_without { Opened::read_without_connection } else { Opened::read };
         let read = self.loader.read(self.servers(tokens), open);

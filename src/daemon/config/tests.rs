@@ -200,3 +200,18 @@ async fn client_whose_build_has_not_ended_is_not_built_again() {
     assert!(world.tokens.servers.iter().all(|(_, server)| server.client.is_ok()));
     assert!(world.config.building.is_empty() && world.config.client_retry.is_none());
 }
+
+#[tokio::test]
+async fn retry_of_files_that_could_not_be_read_is_not_a_reload_of_the_operator() {
+    let folder = tempfile::tempdir().unwrap();
+    for is_retry in [true, false] {
+        let mut world = World::new(configured(folder.path(), 'a', 1));
+        if is_retry {
+            world.config.unread.begin_attempt();
+        }
+        world.begin_reload(configured(folder.path(), 'b', 1));
+        while world.step() {}
+        assert_eq!(world.names(), [0, 1]);
+        assert_eq!(world.config.take_reloaded(), !is_retry);
+    }
+}
