@@ -1,4 +1,5 @@
-//! The main loop: waits for the next event, handles it, and executes the actions that follow.
+//! The main loop: waits for the next event, passes it to the part that it concerns, and has the
+//! actions that follow executed.
 //!
 //! - All tasks that have ended are handled in one turn: at some hundred checks a second it is the
 //!   turns that cost.
@@ -15,41 +16,33 @@ use signal_hook::consts::{SIGCHLD, SIGHUP};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::cluster::{self, Cluster, ClusterEvent, Spending, Start, is_spending, obtained};
+use super::cluster::{self, Cluster, ClusterEvent, obtained};
 use super::companions::CompanionEvent;
 use super::config::{ConfigEvent, maintenance_windows};
 use super::control::{ControlEvent, Parts};
 use super::error::{DaemonError, system};
+use super::executor::Executor;
 use super::inventories::InventoryEvent;
 use super::notify::DeliveryEnd;
 use super::service_manager;
 use super::shutdown::{self, GRACE, Revoked};
-use super::tasks::{Completion, Grant, TaskEnd, remove_stale_temporary_files};
-use super::tokens::{ServerHandle, SourceRead, names_of};
+use super::tasks::{Completion, TaskEnd, remove_stale_temporary_files};
+use super::tokens::SourceRead;
 use super::{Daemon, notices};
 use crate::clock::{self, Stopwatch, Timer};
 use crate::event_log::{EventName, Fields};
-use crate::lifecycle::{Action, CheckResult, Method, Notice};
+use crate::lifecycle::CheckResult;
 use crate::process;
-use crate::scheduler::{SchedulerOutput, ServerNotice, Ticket, TokenId};
+use crate::scheduler::Ticket;
 use crate::store::StoreReport;
 use crate::systemd;
 use crate::time::Moment;
-use crate::token_source;
 
 /// The least time between turns that only the clock causes: a check can wait for this long.
 const TICK: Duration = Duration::from_millis(4);
 
 /// How long the loop works on its backlog before it handles another event.
 const SLICE: Duration = Duration::from_millis(2);
-
-/// Passes over the pending actions in one turn. What a cancelled action leads to is executed in
-/// the next pass, and what is left after the last pass in the next turn.
-const PASSES: usize = 8;
-
-/// Capacity for pending actions that is kept between turns: more than a turn needs, except one
-/// that concerns all of very many tokens.
-const KEPT_ACTIONS: usize = 4_096;
 
 /// How long readiness waits for the first writes of `env_file`s: a service that is ordered after
 /// this one reads them when it starts. A disk that hangs must not prevent the start.
@@ -226,10 +219,11 @@ impl Daemon {
         {
             cluster.reload(self.config.settings.cluster.as_ref());
         }
-        self.turn_cluster(now);
-        self.execute_actions();
+        let mut executor = self.executor();
+        executor.turn_cluster(now);
+        executor.execute_actions();
         // Claims that were requested are sent at once.
-        self.turn_cluster(now);
+        executor.turn_cluster(now);
         for write in self.tokens.take_env_file_writes(now) {
             self.tasks.write_env_file(write);
         }
@@ -242,25 +236,10 @@ impl Daemon {
         self.woke = now;
     }
 
-    /// Does what the replica wants done, and starts the spendings that it grants.
-    fn turn_cluster(&mut self, now: Moment) {
-        let Self { cluster: Some(cluster), tokens, tasks, .. } = self else { return };
-        for Start { spending, begin_by } in cluster.turn(now, tokens, tasks) {
-            let Spending { ticket, action, notice, .. } = spending;
-            if self.tokens.scheduler.expects(ticket) {
-                if let Some(notice) = notice {
-                    self.execute_notice(ticket.token, &notice, now);
-                }
-                let (grant, tokens) = (Some(Grant { begin_by }), &mut self.tokens);
-                if self.tasks.run_action(ticket, action, grant, tokens).is_some() {
-                    continue;
-                }
-            }
-            self.tokens.cancel(ticket);
-            if let Some(cluster) = &mut self.cluster {
-                cluster.withdraw(ticket);
-            }
-        }
+    /// The executor of actions and notices.
+    fn executor(&mut self) -> Executor<'_> {
+        let Self { tokens, tasks, metrics, cluster, .. } = self;
+        Executor { tokens, tasks, metrics, cluster: cluster.as_deref_mut() }
     }
 
     /// An action will never complete: if it had a claim, that is released.
@@ -308,110 +287,6 @@ impl Daemon {
         if has_read {
             inventories.log_changes(tokens);
         }
-    }
-
-    /// Executes the pending actions: the only place where tasks for them are started. Each action
-    /// is started, or cancelled if it cannot be.
-    fn execute_actions(&mut self) {
-        for companion in self.tokens.take_changed_companions() {
-            self.tasks.check_companion(companion);
-        }
-        for requests in self.tokens.reads.drain(..) {
-            self.tasks.read_sources(requests);
-        }
-        for _ in 0..PASSES {
-            if self.tokens.scheduler.outputs.is_empty() {
-                break;
-            }
-            let now = clock::now();
-            let mut actions = std::mem::take(&mut self.tokens.scheduler.outputs);
-            for action in actions.drain(..) {
-                self.execute_action(action, now);
-            }
-            if self.tokens.scheduler.outputs.is_empty() && actions.capacity() <= KEPT_ACTIONS {
-                self.tokens.scheduler.outputs = actions;
-            }
-        }
-    }
-
-    fn execute_action(&mut self, action: SchedulerOutput, now: Moment) {
-        let Self { tokens, .. } = self;
-        match action {
-            SchedulerOutput::Action(ticket, action) => self.start_action(ticket, action),
-            SchedulerOutput::ReauthExhausted { reauth, failures, retry_in_ms } => {
-                if let Some(reauth) = tokens.reauths.get(reauth) {
-                    notices::reauth(&mut tokens.log, &reauth.name, failures, retry_in_ms);
-                }
-            }
-            SchedulerOutput::ServerNotice(id, notice) => {
-                let Some(ServerHandle { settings, client }) = tokens.servers.get(id) else {
-                    return;
-                };
-                tokens.outages.on_notice(id, &notice);
-                // Logged when its client could not be built.
-                if matches!(notice, ServerNotice::Unavailable { .. }) && client.is_err() {
-                    return;
-                }
-                if let (ServerNotice::RenewalLearned(method), Some(writer)) =
-                    (&notice, tokens.recorder.shared_writer())
-                {
-                    let is_renew = *method == Method::Renew;
-                    writer.persist_renewal_method(&settings.name, settings.url.as_str(), is_renew);
-                }
-                notices::server(&mut tokens.log, &settings.name, &notice);
-            }
-            SchedulerOutput::TokenNotice(id, notice) => match (&mut self.cluster, &notice) {
-                // Reported when it may begin.
-                (Some(cluster), Notice::ReauthStarted { .. }) => cluster.stash_start(id, notice),
-                _ => self.execute_notice(id, &notice, now),
-            },
-        }
-    }
-
-    fn start_action(&mut self, ticket: Ticket, action: Action) {
-        let Self { tokens, tasks, cluster, .. } = self;
-        if let Some(cluster) = cluster
-            && is_spending(ticket, &action, tokens)
-        {
-            return cluster.request(ticket, action, clock::now(), tokens);
-        }
-        // The token may have been removed meanwhile, and its number be another token's.
-        let is_expected = tokens.scheduler.expects(ticket);
-        if !is_expected || tasks.run_action(ticket, action, None, tokens).is_none() {
-            tokens.cancel(ticket);
-        }
-    }
-
-    /// Persists, counts and logs what the scheduler says about a token.
-    fn execute_notice(&mut self, id: TokenId, notice: &Notice, now: Moment) {
-        let Self { tokens, metrics, cluster, .. } = self;
-        if let Some(cluster) = cluster {
-            cluster.on_notice(id, notice, now, tokens);
-        }
-        tokens.env_files.note_change(id, matches!(notice, Notice::Checked { .. }));
-        if tokens.waits_for_files(id, notice) {
-            return;
-        }
-        tokens.persist_notice(id, notice);
-        tokens.prune_values(id, notice);
-        let Some(entry) = tokens.registry.token(id) else { return };
-        let config = entry.config();
-        let server = &tokens.servers[config.server].settings.name;
-        metrics.count_notice((config.server, server), config.reauth.as_deref(), notice);
-        let hook_succeeded = matches!(notice, Notice::ReauthSucceeded { .. }) && entry.has_hook();
-        let is_missing = matches!(notice, Notice::Missing { .. });
-        let source = if is_missing { entry.source() } else { None };
-        let path = source.as_ref().map(token_source::describe);
-        let has_life = matches!(notice, Notice::Checked { .. } | Notice::Recovered { .. });
-        let is_assumed = tokens.scheduler.spec(id).is_some_and(|spec| spec.policy.assumed);
-        let fields = Fields {
-            by: tokens.origin_of_dead_candidate(id, notice),
-            path: path.as_deref(),
-            assumed: (has_life && is_assumed).then_some(true),
-            exit_status: hook_succeeded.then_some(0),
-            ..names_of(&tokens.servers, entry)
-        };
-        notices::token(&mut tokens.log, now, &fields, notice);
     }
 
     /// A task has ended, and perhaps others with it.
@@ -595,7 +470,7 @@ impl Daemon {
             self.tokens.cancel(ticket);
         }
         self.tokens.scheduler.flush_pending_writes(clock::now());
-        self.execute_actions();
+        self.executor().execute_actions();
     }
 }
 

@@ -4,7 +4,8 @@
 //! token: a task for each action in flight, which the scheduler's server gates limit. Each part
 //! owns its state, and takes the parts below it as arguments:
 //!
-//! - `main_loop`: the next event, its handler, the execution of actions
+//! - `main_loop`: the next event and its handler
+//! - `executor`: executes the scheduler's actions and notices
 //! - `control`: commands of clients
 //! - `cluster`: the replica of a cluster
 //! - `config`: reads, applies and reloads the configuration
@@ -20,6 +21,7 @@ mod companions;
 mod config;
 pub(crate) mod control;
 mod error;
+mod executor;
 mod inventories;
 mod main_loop;
 mod metrics;

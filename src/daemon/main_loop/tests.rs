@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::control::{ApiError, Command, ListParams};
+use crate::scheduler::SchedulerOutput;
 use crate::settings::load;
 
 /// A daemon with this number of tokens on a server that takes one request at a time.
@@ -50,7 +51,7 @@ async fn action_of_a_removed_token_is_cancelled_and_its_place_goes_to_the_next()
     daemon.tokens.remove(id);
     // The server's rate limit allows for another request by now.
     sleep(Duration::from_millis(5)).await;
-    daemon.execute_actions();
+    daemon.executor().execute_actions();
     let server = daemon.tokens.servers.id_of("sarus").unwrap();
     assert_eq!(daemon.tasks.actions(), 1, "the other token is checked");
     assert_eq!(daemon.tokens.scheduler.in_flight(server), 1);
@@ -65,7 +66,7 @@ async fn action_of_a_removed_token_does_not_start_for_the_next_token_with_its_nu
     let spec = daemon.tokens.scheduler.spec(id).unwrap().clone();
     daemon.tokens.remove(id);
     assert_eq!(daemon.tokens.add("second", &config, spec, 0), id);
-    daemon.execute_actions();
+    daemon.executor().execute_actions();
     assert_eq!(daemon.tasks.actions(), 0);
 }
 
