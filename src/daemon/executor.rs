@@ -1,9 +1,8 @@
 //! Executor of the scheduler's outputs: starts each action as a task or cancels it, and persists,
 //! counts and logs each notice.
 //!
-//! No other part starts an action. In a cluster, an action that spends something is
-//! passed to the replica instead, and starts once it is granted. Owns no state. Results are handled
-//! by the main loop.
+//! No other part starts an action. In a cluster, an action that spends something is passed to the
+//! replica instead, and starts once it is granted. Owns no state. `completions` handles the results.
 
 use super::cluster::{Cluster, Spending, Start, is_spending};
 use super::metrics::Metrics;

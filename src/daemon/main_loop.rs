@@ -16,8 +16,9 @@ use signal_hook::consts::{SIGCHLD, SIGHUP};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::cluster::{self, Cluster, ClusterEvent, obtained};
-use super::companions::CompanionEvent;
+use super::Daemon;
+use super::cluster::{self, Cluster, ClusterEvent};
+use super::completions::CompletionHandler;
 use super::config::{ConfigEvent, maintenance_windows};
 use super::control::{ControlEvent, Parts};
 use super::error::{DaemonError, system};
@@ -26,14 +27,10 @@ use super::inventories::InventoryEvent;
 use super::notify::DeliveryEnd;
 use super::service_manager;
 use super::shutdown::{self, GRACE, Revoked};
-use super::tasks::{Completion, TaskEnd, remove_stale_temporary_files};
-use super::tokens::SourceRead;
-use super::{Daemon, notices};
+use super::tasks::{TaskEnd, remove_stale_temporary_files};
 use crate::clock::{self, Stopwatch, Timer};
 use crate::event_log::{EventName, Fields};
-use crate::lifecycle::CheckResult;
 use crate::process;
-use crate::scheduler::Ticket;
 use crate::store::StoreReport;
 use crate::systemd;
 use crate::time::Moment;
@@ -170,7 +167,7 @@ impl Daemon {
             }
             Event::Signal(Some(SIGCHLD)) => process::reap_orphans(),
             Event::Signal(_) | Event::Stop => return Flow::Stop,
-            Event::TaskEnded(ended) => self.on_tasks_ended(ended),
+            Event::TaskEnded(ended) => self.completions().on_tasks_ended(ended),
             Event::FilesChanged(keys) => {
                 config.warn_of_watches(tokens, inventories);
                 tokens.on_files_changed(keys);
@@ -242,11 +239,11 @@ impl Daemon {
         Executor { tokens, tasks, metrics, cluster: cluster.as_deref_mut() }
     }
 
-    /// An action will never complete: if it had a claim, that is released.
-    fn abandon_spending(&mut self, ticket: Ticket) {
-        if let Some(cluster) = &mut self.cluster {
-            cluster.abandon(ticket);
-        }
+    /// The handler of the results of tasks.
+    fn completions(&mut self) -> CompletionHandler<'_> {
+        let Self { tokens, tasks, inventories, metrics, cluster, source_reads, .. } = self;
+        let cluster = cluster.as_deref_mut();
+        CompletionHandler { tokens, tasks, inventories, metrics, cluster, source_reads }
     }
 
     /// When the next turn comes at the latest.
@@ -287,112 +284,6 @@ impl Daemon {
         if has_read {
             inventories.log_changes(tokens);
         }
-    }
-
-    /// A task has ended, and perhaps others with it.
-    fn on_tasks_ended(&mut self, first: TaskEnd) {
-        maintenance_windows::close(&mut self.tokens, clock::now());
-        let mut next = Some(first);
-        while let Some(TaskEnd { ticket, completion }) = next {
-            match (ticket, completion) {
-                (_, Some(completion)) => self.on_completion(completion),
-                (Some(ticket), None) => {
-                    self.tokens.cancel(ticket);
-                    self.abandon_spending(ticket);
-                }
-                (None, None) => {}
-            }
-            next = self.tasks.try_next();
-        }
-    }
-
-    fn on_completion(&mut self, completion: Completion) {
-        let Self { tokens, tasks, inventories, metrics, .. } = self;
-        match completion {
-            Completion::Checked(ticket, mut answer, replaced) => {
-                tokens.log.count_check(clock::now(), &notices::check_end(ticket, &answer));
-                tokens.take_replaced_value(ticket, replaced, &mut answer);
-                if let Some(entry) = tokens.registry.token(ticket.token) {
-                    let id = entry.config().server;
-                    let name = &tokens.servers[id].settings.name;
-                    metrics.count_check((id, name), ticket, &answer);
-                }
-                inventories.on_check_result(ticket, answer, tokens, tasks);
-            }
-            Completion::Companion(report, inner) => {
-                if let Some(report) = report {
-                    tokens.on_companion_report(&report);
-                    if let (CompanionEvent::Unsaved { .. }, Some(companion)) =
-                        (&report.event, tokens.companions.find(&report.name))
-                    {
-                        tasks.keep_storing(&companion);
-                    }
-                }
-                if let Some(completion) = inner {
-                    self.on_completion(*completion);
-                }
-            }
-            Completion::SourceReread(ticket, answer, read) => {
-                self.on_source_reread(ticket, answer, read);
-            }
-            Completion::ReauthFinished { ticket, duration, output } => {
-                let entry = tokens.registry.token(ticket.token).filter(|entry| entry.has_hook());
-                if let Some(reauth) = entry.and_then(|entry| entry.config().reauth.as_ref()) {
-                    metrics.count_command(&reauth.name, duration);
-                }
-                tokens.on_reauthenticated(ticket, duration, output);
-            }
-            Completion::Revoked(ticket, result) => {
-                tokens.scheduler.revoke_finished(ticket, result, clock::now());
-            }
-            Completion::Stored(ticket, result) => {
-                if let Some((receipt, error)) = tokens.on_stored(ticket, result) {
-                    tasks.store_in_state_dir(ticket, receipt, error);
-                }
-            }
-            Completion::FileWritten { id, name, result } => {
-                tokens.on_file_written(id, &name, result);
-            }
-            Completion::EnvFileWritten(write, result) => {
-                tokens.on_env_file_written(write, result);
-            }
-            Completion::SourcesRead(reads) => self.source_reads.extend(reads),
-            Completion::Spent(inner, refresh) => {
-                let obtained = obtained(&inner, tokens);
-                self.on_completion(*inner);
-                if let (Some(cluster), Some((ticket, obtained))) = (&mut self.cluster, obtained) {
-                    cluster.on_spent(ticket, obtained, refresh, &mut self.tokens);
-                }
-            }
-            Completion::NotBegun(ticket) => {
-                if let Some(cluster) = &mut self.cluster {
-                    cluster.on_not_begun(ticket, clock::now(), tokens);
-                }
-            }
-            Completion::Adopted(adopted, refresh) => {
-                if let Some(cluster) = &mut self.cluster {
-                    cluster.on_adopted((adopted, refresh), tokens, tasks);
-                }
-            }
-        }
-    }
-
-    /// The source of a value that the server calls dead was read again.
-    fn on_source_reread(&mut self, ticket: Ticket, answer: CheckResult, read: Option<SourceRead>) {
-        let Self { tokens, tasks, inventories, source_reads, .. } = self;
-        if let Some(read) = read {
-            let id = read.request.id;
-            if tokens.registry.token(id).is_some() && !tokens.is_current(&read.request) {
-                return inventories.on_check_result(ticket, answer, tokens, tasks);
-            }
-            tokens.on_source_read(read);
-            if !source_reads.is_empty() {
-                // Earlier reads of this source that are not handled yet are outdated.
-                tokens.registry.outdate_reads(id);
-            }
-            inventories.log_changes(tokens);
-        }
-        tokens.on_checked(ticket, answer);
     }
 
     /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token

@@ -6,6 +6,7 @@
 //!
 //! - `main_loop`: the next event and its handler
 //! - `executor`: executes the scheduler's actions and notices
+//! - `completions`: handles the results of tasks
 //! - `control`: commands of clients
 //! - `cluster`: the replica of a cluster
 //! - `config`: reads, applies and reloads the configuration
@@ -18,6 +19,7 @@
 
 mod cluster;
 mod companions;
+mod completions;
 mod config;
 pub(crate) mod control;
 mod error;

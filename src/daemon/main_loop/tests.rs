@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::control::{ApiError, Command, ListParams};
-use crate::scheduler::SchedulerOutput;
+use crate::scheduler::{SchedulerOutput, Ticket};
 use crate::settings::load;
 
 /// A daemon with this number of tokens on a server that takes one request at a time.
