@@ -14,9 +14,9 @@ use super::context::{ClientCertificateState, RequestContext, Section};
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
 use super::fast_path;
 use super::retry_after;
+use super::session::{LoginError, LoginErrorKind, Renewed};
 use super::status::{ResponseError, ResponseErrorKind, StatusSource, kind_of, sentence};
 use super::transport_error::lacks_certificate;
-use super::{LoginError, LoginErrorKind, Renewed};
 use crate::outcome::{CallError, Outcome};
 use crate::secret::{Mistake, TokenValue};
 

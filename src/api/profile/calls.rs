@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::super::Client;
 use super::super::connections::Verdict;
 use super::super::endpoint::Endpoint;
 use super::super::interpret::RawResponse;
 use super::super::request::{OnEnd, Sending};
+use super::super::session::{LoginError, LoginErrorKind, NewSession, Renewed};
 use super::super::status::{ResponseError, ResponseErrorKind};
-use super::super::{Client, LoginError, LoginErrorKind, NewSession, Renewed};
 use super::{Exchange, Parameters, ProfileApi, Values, verdict};
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use hyper::body::Bytes;
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::LoginErrorKind;
 use super::super::endpoint::Endpoint;
 use super::super::interpret::{Body, RawResponse};
 use super::super::properties::{check_fault, check_pause};
+use super::super::session::LoginErrorKind;
 use super::reply::Reply;
 use super::{Exchange, ProfileApi, Values, verdict};
 use crate::outcome::{CallError, ENDLESS, Outcome};

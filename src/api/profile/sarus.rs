@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::super::endpoint::Endpoint;
 use super::super::interpret::RawResponse;
-use super::super::{LoginError, Renewed};
+use super::super::session::{LoginError, Renewed};
 use super::{Exchange, ProfileApi, verdict};
 use crate::outcome::{CallError, Outcome};
 use crate::profile::builtin;

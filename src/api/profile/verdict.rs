@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::super::context::RequestContext;
 use super::super::interpret::{RawResponse, error_without_envelope, with_detail};
+use super::super::session::{LoginError, LoginErrorKind, NewSession, Renewed};
 use super::super::status::{ResponseError, ResponseErrorKind, StatusSource, kind_of};
-use super::super::{LoginError, LoginErrorKind, NewSession, Renewed};
 use super::Exchange;
 use super::reply::{Accept, Purpose, Reply};
 use crate::outcome::{CallError, ENDLESS, Outcome};

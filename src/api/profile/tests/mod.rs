@@ -17,7 +17,7 @@ use secrecy::SecretString;
 
 use super::super::endpoint::Endpoint;
 use super::super::interpret::{Body, RawResponse};
-use super::super::{LoginError, LoginErrorKind, NewSession, Renewed};
+use super::super::session::{LoginError, LoginErrorKind, NewSession, Renewed};
 use super::{Exchange, ProfileApi, Values, verdict};
 use crate::outcome::testing::{fault, kind};
 use crate::outcome::{CallError, Outcome};
