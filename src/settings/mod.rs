@@ -33,6 +33,7 @@ mod print;
 pub(crate) mod properties;
 mod raw;
 mod read_files;
+mod redaction;
 mod schema;
 mod schema_check;
 mod setting_error;
