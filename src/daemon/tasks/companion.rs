@@ -14,8 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::blocking::{REFRESH_TOKENS, blocking_among};
 use super::write_back::{FileLock, run_locked, write};
-use super::{AdoptedRefresh, AdoptedValue, Completion, KeyedLocks, OwnRefresh, RefreshState};
-use crate::cluster::seal::Refresh;
+use super::{Completion, KeyedLocks};
 use crate::daemon::companions::{
     Companion, CompanionEvent, CompanionReport, CompanionSource, HeldCompanion, Refusal,
 };
@@ -23,7 +22,6 @@ use crate::daemon::tokens::{WriteOutcome, read_source};
 use crate::outcome::{CallError, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Source;
-use crate::store::WriteReceipt;
 use crate::token_source::{DISK_TIMEOUT, PersistError, SourceWarning, describe};
 
 /// Pauses between attempts to store a refresh token.
@@ -35,9 +33,6 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a read may take if the source was read before, and what it held is known, or if it hung.
 const REREAD_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a granted spending may wait until the mark that it begins is durable.
-const MARK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Warnings about a source that holds a refresh token, or why it holds none.
 type SourceRead = Result<Vec<SourceWarning>, String>;
@@ -281,67 +276,6 @@ impl CompanionAccess {
     }
 }
 
-/// Executes a granted spending. Its result comes with the refresh token that counts then, for the
-/// other replicas. It begins once `marked` is durable; if that takes long, the store reports it.
-pub(super) async fn granted<F: Future<Output = Completion>>(
-    access: Option<CompanionAccess>,
-    marked: Option<WriteReceipt>,
-    spend: impl FnOnce() -> F,
-) -> Completion {
-    if let Some(marked) = marked {
-        marked.settled_within(MARK_TIMEOUT).await;
-    }
-    let before = counting(access.as_ref()).await;
-    let completion = spend().await;
-    if matches!(completion, Completion::NotBegun(_)) {
-        return completion;
-    }
-    let current = counting(access.as_ref()).await;
-    let is_new = current != before && current != Refresh::Unknown;
-    Completion::Spent(Box::new(completion), RefreshState { current, is_new })
-}
-
-/// The refresh token that counts.
-async fn counting(access: Option<&CompanionAccess>) -> Refresh {
-    let Some(access) = access else { return Refresh::Unknown };
-    let mut held = access.hold().await;
-    match held.current() {
-        Ok(_) => held.state().counting(),
-        Err(_) => Refresh::Unknown,
-    }
-}
-
-/// Stores the refresh token that came with the value of another replica. The one before was spent
-/// there, or its session has ended; unless the own one is newer.
-pub(super) async fn adopt(
-    access: CompanionAccess,
-    (refresh, own): (Option<TokenValue>, OwnRefresh),
-    adopted: AdoptedValue,
-) -> Completion {
-    let done = |report, refresh| {
-        Completion::Companion(report, Some(Box::new(Completion::Adopted(adopted, refresh))))
-    };
-    let mut held = access.hold().await;
-    let read = access.read(&mut held).await;
-    if own == OwnRefresh::IsNewer {
-        match held.current() {
-            Ok(Some(current)) if Some(&current) != refresh.as_ref() => {
-                return done(None, AdoptedRefresh::OwnKept);
-            }
-            Ok(None) if read.is_err() => return done(None, AdoptedRefresh::Unread(refresh)),
-            Ok(_) | Err(_) => {}
-        }
-    }
-    let is_foreign = refresh.as_ref().is_some_and(|refresh| held.owner_of(refresh).is_some());
-    let mut report = None;
-    if !is_foreign {
-        held.begin_session(refresh);
-        report = access.store(&mut held, DISK_TIMEOUT).await;
-        held.state().take_news();
-    }
-    done(report, AdoptedRefresh::Stored)
-}
-
 /// How long a write may delay a value that lives for this long.
 pub(super) fn patience(remaining: Duration) -> Duration {
     (remaining / 4).clamp(LEAST_PATIENCE, DISK_TIMEOUT)
@@ -459,38 +393,5 @@ mod tests {
         let moment = Duration::from_millis(1);
         assert!(timeout(moment, storing).await.is_ok(), "it does not wait any more");
         assert_eq!(fs::read_to_string(path).unwrap().trim(), "r-2");
-    }
-
-    /// Access to the refresh token of a token in an inventory.
-    fn access_to_line(text: &str) -> (Companions, CompanionAccess) {
-        let mut companions = Companions::default();
-        companions.set_source("a", CompanionSource::Line(value(text)));
-        let companion = companions.of("a").unwrap();
-        (companions, CompanionAccess::new(companion, &mut KeyedLocks::default()))
-    }
-
-    #[tokio::test]
-    async fn refresh_token_that_etcd_has_not_got_yet_is_not_replaced_by_an_older_one() {
-        for (own, counts) in [(OwnRefresh::IsNewer, "r-2"), (OwnRefresh::IsOlder, "r-1")] {
-            let (_companions, access) = access_to_line("r-2");
-            let key = crate::cluster::replica::TokenKey::new("sarus", "a");
-            let adopted = AdoptedValue { key, value: value("a-1"), revision: 7 };
-            let ended = adopt(access.clone(), (Some(value("r-1")), own), adopted).await;
-            let Completion::Companion(_, Some(done)) = ended else { panic!("no result") };
-            let Completion::Adopted(_, became) = *done else { panic!("not adopted") };
-            assert_eq!(became == AdoptedRefresh::OwnKept, own == OwnRefresh::IsNewer);
-            assert_eq!(counting(Some(&access)).await, Refresh::Token(value(counts)));
-        }
-    }
-
-    #[tokio::test]
-    async fn refresh_token_that_was_not_read_is_unknown_and_one_that_was_spent_is_none() {
-        let (_companions, access) = access_to_line("r-1");
-        assert_eq!(counting(None).await, Refresh::Unknown);
-        assert_eq!(counting(Some(&access)).await, Refresh::Unknown);
-        drop(access.read(&mut access.hold().await).await);
-        assert_eq!(counting(Some(&access)).await, Refresh::Token(value("r-1")));
-        access.hold().await.replace(Some(&value("r-1")), None);
-        assert_eq!(counting(Some(&access)).await, Refresh::None);
     }
 }

@@ -11,6 +11,7 @@ mod keyed_lock;
 mod login;
 mod read_sources;
 mod reauth;
+mod replicas;
 mod rotate;
 mod task_set;
 mod write_back;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::read_sources::SECOND_READ_DELAY;
+pub(crate) use self::replicas::{AdoptedRefresh, AdoptedValue, Grant, OwnRefresh, RefreshState};
 pub(crate) use self::task_set::TaskEnd;
 pub(crate) use self::write_back::remove_stale_temporary_files;
 
@@ -32,16 +34,12 @@ use super::tokens::{
     EnvFileWrite, FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead,
 };
 use super::tokens::{Tokens, WriteOutcome};
-use crate::clock;
-use crate::cluster::replica::TokenKey;
-use crate::cluster::seal::Refresh;
 use crate::lifecycle::{Action, CheckResult, Method, Validity};
 use crate::outcome::CallError;
 use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::store::{WriteReceipt, Writer};
-use crate::time::Moment;
 use crate::token_source::{ExportedFile, PersistError};
 
 /// The result of a task.
@@ -73,60 +71,6 @@ pub(crate) enum Completion {
     /// The refresh token that came with the value of another replica is stored, or kept in memory.
     /// The value can be used.
     Adopted(AdoptedValue, AdoptedRefresh),
-}
-
-/// The permission to spend: in a cluster of replicas, a claim.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Grant {
-    /// The latest moment for the spending to begin.
-    pub(crate) begin_by: Moment,
-}
-
-impl Grant {
-    /// Whether the spending must not begin any more.
-    fn is_over(self) -> bool {
-        clock::now() > self.begin_by
-    }
-}
-
-/// The refresh token of a token after a spending.
-#[derive(Debug)]
-pub(crate) struct RefreshState {
-    /// The one that counts.
-    pub(crate) current: Refresh,
-    /// It is another one than before the spending.
-    pub(crate) is_new: bool,
-}
-
-/// A value that another replica has obtained.
-#[derive(Debug)]
-pub(crate) struct AdoptedValue {
-    /// Its token.
-    pub(crate) key: TokenKey,
-    pub(crate) value: TokenValue,
-    /// Its revision in etcd.
-    pub(crate) revision: u64,
-}
-
-/// Which refresh token counts if that of another replica is not the own one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OwnRefresh {
-    /// That of the other replica.
-    IsOlder,
-    /// The own one, if there is one: a spending has obtained it, and the other replicas have not got
-    /// it.
-    IsNewer,
-}
-
-/// What became of the refresh token of another replica.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum AdoptedRefresh {
-    /// It is stored, or kept in memory, or refused.
-    Stored,
-    /// The own one is newer, and stays.
-    OwnKept,
-    /// Whether the own one is newer is not known, as it cannot be read.
-    Unread(Option<TokenValue>),
 }
 
 /// All running tasks.
@@ -189,7 +133,7 @@ impl Tasks {
                     Some(_) => {
                         let marked = recorder.shared_writer().map(Writer::flush);
                         let rotate = move || rotate::rotate(rotation);
-                        self.renewals.start(ticket, companion::granted(access, marked, rotate));
+                        self.renewals.start(ticket, replicas::granted(access, marked, rotate));
                     }
                     None => self.renewals.start(ticket, rotate::rotate(rotation)),
                 }
@@ -219,7 +163,7 @@ impl Tasks {
                 match grant {
                     Some(_) => {
                         // It waits until its attempt is durable, and so is the mark.
-                        let attempt = companion::granted(access, None, || attempt);
+                        let attempt = replicas::granted(access, None, || attempt);
                         self.must_finish.start(ticket, attempt);
                     }
                     None => self.must_finish.start(ticket, attempt),
@@ -231,7 +175,7 @@ impl Tasks {
                 match grant {
                     Some(grant) => {
                         let revoke = check::revoke_if_in_time(ticket, grant, revoke);
-                        self.must_finish.start(ticket, companion::granted(None, None, || revoke));
+                        self.must_finish.start(ticket, replicas::granted(None, None, || revoke));
                     }
                     None => self.must_finish.start(ticket, revoke),
                 }
@@ -310,7 +254,7 @@ impl Tasks {
         adopted: AdoptedValue,
     ) {
         let access = CompanionAccess::new(companion, &mut self.file_locks);
-        self.must_finish.spawn(companion::adopt(access, refresh, adopted));
+        self.must_finish.spawn(replicas::adopt(access, refresh, adopted));
     }
 
     /// Writes a token's `env_file`. Shutdown waits for it.
