@@ -14,6 +14,7 @@
 //! rotation                        renewals that spend a refresh token
 //! reauth
 //! values
+//! deadline_warnings               warnings before an expiry, while no response comes
 //! context                         a transition in progress
 //! next_action  state  compact     views of a token
 //! event  token
@@ -27,6 +28,7 @@ mod check_timing;
 mod compact;
 mod config_change;
 mod context;
+mod deadline_warnings;
 mod event;
 mod next_action;
 mod operator_request;

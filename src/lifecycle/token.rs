@@ -1,8 +1,5 @@
 //! State of one token.
 
-use std::time::Duration;
-
-use super::check_timing::SHORTEST_TIMEOUT;
 use super::reading::{Method, Reading};
 use super::reauth_budget::{ReauthAttempts, ReauthBudget};
 use super::types::{DeadlineStage, Slot};
@@ -400,42 +397,6 @@ impl Token {
         if let Some(pending_write) = &mut self.pending_write {
             pending_write.due = pending_write.due.min(now);
         }
-    }
-
-    /// When the next deadline warning is due.
-    pub fn next_deadline_warning(&self) -> Option<Moment> {
-        let Validity::Alive(reading) = self.validity else { return None };
-        // The operator who paused the token knows that it expires; another replica warns of its own.
-        if self.paused || self.elsewhere {
-            return None;
-        }
-        Some(match (self.room(&reading), self.stage) {
-            (Some(room), DeadlineStage::Calm) => self.retry_room_start + room / 2,
-            (Some(room), DeadlineStage::Half) => self.retry_room_start + room * 9 / 10,
-            (Some(_), DeadlineStage::NineTenths) | (None, _) => self.unverified_at(&reading),
-        })
-    }
-
-    /// How much of the retry room has passed at `now`.
-    pub(super) fn stage_at(&self, reading: &Reading, now: Moment) -> DeadlineStage {
-        match self.room(reading) {
-            Some(room) if now >= self.retry_room_start + room * 9 / 10 => DeadlineStage::NineTenths,
-            Some(room) if now >= self.retry_room_start + room / 2 => DeadlineStage::Half,
-            Some(_) | None => DeadlineStage::Calm,
-        }
-    }
-
-    /// When an alive token without a response becomes unverified: at its expiry, or if the last
-    /// check was due too late for that, after the shortest time-out.
-    pub(super) fn unverified_at(&self, reading: &Reading) -> Moment {
-        reading.expiry().max(self.retry_room_start + SHORTEST_TIMEOUT)
-    }
-
-    /// The retry room, if it is worth a warning: a token that cannot be renewed is meant to be used
-    /// up.
-    fn room(&self, reading: &Reading) -> Option<Duration> {
-        let room = reading.expiry().since(self.retry_room_start);
-        (room >= SHORTEST_TIMEOUT && self.doubts < DOUBTS_TO_CONCLUDE).then_some(room)
     }
 
     /// Whether the expiry was measured in an earlier boot. Then it only orders the wait queue.

@@ -8,7 +8,7 @@ use super::next_action::NextAction;
 use super::policy::Renewal;
 use super::reading::Method;
 use super::token::{Deferral, InFlight, PendingRequest, Task, Token, Validity};
-use super::types::{DeadlineStage, ReauthReason, Resource, Slot};
+use super::types::{ReauthReason, Resource, Slot};
 use crate::outcome::Connection;
 use crate::time::Moment;
 
@@ -137,40 +137,6 @@ pub fn transition(
 }
 
 impl Transition<'_> {
-    /// Emits the warnings that are due because time has passed.
-    fn emit_deadline_warnings(&mut self) {
-        if self.token.paused || self.token.elsewhere {
-            return;
-        }
-        let Validity::Alive(reading) = self.token.validity else { return };
-        if self.now >= self.token.unverified_at(&reading) {
-            self.token.validity = Validity::Unverified(reading);
-            self.token.unrecovered = true;
-            return self.notify(Notice::Unverified);
-        }
-        let stage = self.token.stage_at(&reading, self.now);
-        if stage > self.token.stage {
-            self.token.stage = stage;
-            self.token.unrecovered = true;
-            self.notify(Notice::Expiring { stage, dies_in_ms: self.ms_until(reading.expiry()) });
-        }
-    }
-
-    /// The server asked for a pause: warns at once if the token expires before its end.
-    fn throttled(&mut self, until: Moment) {
-        let Validity::Alive(reading) = self.token.validity else { return };
-        if self.token.paused || self.token.elsewhere {
-            return;
-        }
-        let expiry = reading.expiry();
-        if expiry > self.now && expiry <= until && self.token.stage < DeadlineStage::NineTenths {
-            self.token.stage = DeadlineStage::NineTenths;
-            self.token.unrecovered = true;
-            let dies_in_ms = self.ms_until(expiry);
-            self.notify(Notice::Expiring { stage: DeadlineStage::NineTenths, dies_in_ms });
-        }
-    }
-
     /// Starts the action that needs this resource, if one is due.
     fn start_action(&mut self, resource: Resource) -> Option<Action> {
         let (due, next_action) = self.token.next_action(resource)?;

@@ -139,7 +139,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an alarm is said twice",
-        file: "src/lifecycle/transition.rs",
+        file: "src/lifecycle/deadline_warnings.rs",
         text: "            return self.notify(Notice::Unverified);\n",
         becomes: "            self.notify(Notice::Unverified);\n            return self.notify(Notice::Unverified);\n",
         caught_by: &[SAID_ONCE],
