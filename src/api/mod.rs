@@ -78,7 +78,7 @@ use crate::secret::TokenValue;
 use crate::settings::Server;
 use crate::token_source::Variables;
 
-/// Factory of HTTP clients for a server that is no session API. Reads its files: blocks.
+/// Factory of HTTP clients for a server that is not a session API. Reads files, so it blocks.
 ///
 /// # Errors
 ///
@@ -100,7 +100,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     connections: Connections,
     urls: EndpointUrls,
-    /// What describes the API; `None` for the native one.
+    /// The API that a profile describes; `None` for the native one.
     profile: Option<ProfileApi>,
     server: String,
     connect_timeout: Duration,
@@ -123,8 +123,8 @@ impl Client {
         Self::with_variables(server, &|name| std::env::var_os(name))
     }
 
-    /// A client whose credentials and variables come from other `variables` than those of this
-    /// process.
+    /// A client that reads credentials and variables from `variables` instead of the environment of
+    /// this process.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl Client {
     }
 
     /// Reads the files of `server` again. Returns a new client if one of them or the system's
-    /// authorities have changed. `server` is what this client was created for.
+    /// authorities have changed. `server` must be the one that this client was created for.
     ///
     /// # Errors
     ///
@@ -216,10 +216,11 @@ impl Client {
         outcome
     }
 
-    /// Renews the token (`RenewSessionToken`). It is resent like a query, unless the server has
-    /// replaced a value in a renewal: the second request would then name a value that the first has
-    /// ended. A renewal that a profile declares as `once` is never resent, and is sent on a fresh
-    /// connection.
+    /// Renews the token (`RenewSessionToken`). The request is resent like a query, except:
+    ///
+    /// - if a renewal on this server has replaced a value: the first request may have ended the
+    ///   value that the second would send;
+    /// - if the profile declares the renewal as `once`: it is sent once, on a fresh connection.
     pub async fn renew(
         &self,
         token: &TokenValue,

@@ -13,11 +13,11 @@ pub struct Renewed {
     /// The new value, if the server replaced the one sent. It is set even if the rest of the
     /// response is invalid, because the old value may be dead.
     pub new_value: Option<TokenValue>,
-    /// The new refresh token, if the response names another one than was sent. It is set even if the
-    /// rest of the response is invalid: store it, because the one that was sent may be void.
+    /// The new refresh token, if the response names one that differs from the one sent. It is set
+    /// even if the rest of the response is invalid. Store it, because the one sent may be void.
     pub new_refresh: Option<TokenValue>,
-    /// Why the new refresh token cannot be used, if the response names such a one: then the one that
-    /// was sent may be void, and there is no other.
+    /// Why the new refresh token in the response cannot be used; `None` if it can, or there is none.
+    /// If it is set, the one sent may be void, and there is no other.
     pub refresh_error: Option<Box<str>>,
 }
 
@@ -43,7 +43,7 @@ impl Renewed {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", fault.error)]
 pub struct LoginError {
-    /// What follows from it.
+    /// What the error means.
     pub kind: LoginErrorKind,
     /// What the server said.
     pub fault: CallError,

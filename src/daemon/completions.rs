@@ -30,7 +30,7 @@ pub(super) struct CompletionHandler<'a> {
 }
 
 impl CompletionHandler<'_> {
-    /// A task has ended, and perhaps others with it.
+    /// Handles the result of a task, and those of all other tasks that have ended.
     pub(super) fn on_tasks_ended(&mut self, first: TaskEnd) {
         maintenance_windows::close(self.tokens, clock::now());
         let mut next = Some(first);
@@ -136,7 +136,7 @@ impl CompletionHandler<'_> {
         tokens.on_checked(ticket, answer);
     }
 
-    /// An action will never complete: if it had a claim, that is released.
+    /// Releases the claim of an action that will never complete, if it has one.
     fn abandon_spending(&mut self, ticket: Ticket) {
         if let Some(cluster) = &mut self.cluster {
             cluster.abandon(ticket);

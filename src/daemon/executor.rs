@@ -16,12 +16,12 @@ use crate::scheduler::{SchedulerOutput, ServerNotice, Ticket, TokenId};
 use crate::time::Moment;
 use crate::token_source;
 
-/// Passes over the pending actions in one turn. What a cancelled action leads to is executed in
-/// the next pass, and what is left after the last pass in the next turn.
+/// Passes over the pending actions in one turn. Actions that follow from a cancelled action are
+/// executed in the next pass. Actions left after the last pass are executed in the next turn.
 const PASSES: usize = 8;
 
-/// Capacity for pending actions that is kept between turns: more than a turn needs, except one
-/// that concerns all of very many tokens.
+/// Capacity for pending actions that is kept between turns. Only a turn that concerns all of very
+/// many tokens needs more.
 const KEPT_ACTIONS: usize = 4_096;
 
 /// The parts of the daemon that actions and notices concern.
@@ -34,7 +34,7 @@ pub(super) struct Executor<'a> {
 }
 
 impl Executor<'_> {
-    /// Does what the replica wants done, and starts the spendings that it grants.
+    /// Runs a turn of the replica, and starts the spendings that the turn grants.
     pub(super) fn turn_cluster(&mut self, now: Moment) {
         let Self { cluster: Some(cluster), tokens, tasks, .. } = self else { return };
         for Start { spending, begin_by } in cluster.turn(now, tokens, tasks) {
@@ -106,7 +106,7 @@ impl Executor<'_> {
                 notices::server(&mut tokens.log, &settings.name, &notice);
             }
             SchedulerOutput::TokenNotice(id, notice) => match (&mut self.cluster, &notice) {
-                // Reported when it may begin.
+                // Reported when the spending is granted.
                 (Some(cluster), Notice::ReauthStarted { .. }) => cluster.stash_start(id, notice),
                 _ => self.execute_notice(id, &notice, now),
             },
@@ -120,14 +120,14 @@ impl Executor<'_> {
         {
             return cluster.request(ticket, action, clock::now(), tokens);
         }
-        // The token may have been removed meanwhile, and its number be another token's.
+        // The token may have been removed since, and its number reused for another token.
         let is_expected = tokens.scheduler.expects(ticket);
         if !is_expected || tasks.run_action(ticket, action, None, tokens).is_none() {
             tokens.cancel(ticket);
         }
     }
 
-    /// Persists, counts and logs what the scheduler says about a token.
+    /// Persists, counts and logs a notice about a token.
     fn execute_notice(&mut self, id: TokenId, notice: &Notice, now: Moment) {
         let Self { tokens, metrics, cluster, .. } = self;
         if let Some(cluster) = cluster {

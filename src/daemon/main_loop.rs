@@ -1,11 +1,11 @@
 //! The main loop: waits for the next event, passes it to the part that it concerns, and has the
 //! actions that follow executed.
 //!
-//! - All tasks that have ended are handled in one turn: at some hundred checks a second it is the
-//!   turns that cost.
+//! - One turn handles all tasks that have ended, because at hundreds of checks per second the turns
+//!   dominate the cost.
 //! - A turn that only the clock causes comes at most every [`TICK`].
-//! - Work without a due time (reloads, sources that were read) is done in slices of [`SLICE`], one
-//!   after each other event.
+//! - The backlog is work without a due time: reloads, sources that were read. It is done in slices
+//!   of [`SLICE`]; one slice follows each other event.
 //! - Control commands get a turn every 4 ms, even if checks end without a pause.
 
 use std::pin::pin;
@@ -286,8 +286,8 @@ impl Daemon {
         }
     }
 
-    /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
-    /// with a short life would not survive a pause of that length.
+    /// Stops within [`GRACE`]. Checks continue until the tasks that must finish have ended, because
+    /// a token with a short life would not survive a pause of that length.
     async fn shut_down(mut self, mut timer: Timer) {
         let Self { tokens, tasks, inventories, config, revocations, cluster, .. } = &mut self;
         tokens.log.event(EventName::DaemonStopping, "stopping", Fields::default());
@@ -344,7 +344,7 @@ impl Daemon {
         self.tokens.log.event(EventName::DaemonStopped, "stopped", Fields::default());
     }
 
-    /// Whether nothing that must not be lost is under way, renewals aside.
+    /// Whether all work that must finish before the daemon stops has ended. Renewals do not count.
     fn has_finished(&self) -> bool {
         self.tasks.has_finished()
             && self.revocations.are_complete()
@@ -353,8 +353,8 @@ impl Daemon {
             && self.cluster.as_ref().is_none_or(|cluster| !cluster.is_storing())
     }
 
-    /// Ends all checks. Only renewal requests in flight, and the last attempt to store values that
-    /// could not be stored, are still waited for.
+    /// Ends all checks. Shutdown still waits for renewal requests in flight, and for a last attempt
+    /// to store each value that could not be stored.
     async fn end_checks(&mut self) {
         self.tokens.scheduler.stop_admitting();
         for ticket in self.tasks.abort_checks().await {

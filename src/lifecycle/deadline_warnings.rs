@@ -17,7 +17,8 @@ impl Token {
     /// When the next deadline warning is due.
     pub fn next_deadline_warning(&self) -> Option<Moment> {
         let Validity::Alive(reading) = self.validity else { return None };
-        // The operator who paused the token knows that it expires; another replica warns of its own.
+        // The operator who paused the token expects the expiry. The replica that asks about the
+        // token warns by itself.
         if self.paused || self.elsewhere {
             return None;
         }
@@ -37,14 +38,14 @@ impl Token {
         }
     }
 
-    /// When an alive token without a response becomes unverified: at its expiry, or if the last
-    /// check was due too late for that, after the shortest time-out.
+    /// When an alive token without a response becomes unverified: at its expiry. If its check is due
+    /// too late for a response by then, it is once the shortest time-out has passed.
     fn unverified_at(&self, reading: &Reading) -> Moment {
         reading.expiry().max(self.retry_room_start + SHORTEST_TIMEOUT)
     }
 
-    /// The retry room, if it is worth a warning: a token that cannot be renewed is meant to be used
-    /// up.
+    /// The retry room; `None` if it is too short for warnings, or no request renews the token, so
+    /// that its expiry is expected.
     fn room(&self, reading: &Reading) -> Option<Duration> {
         let room = reading.expiry().since(self.retry_room_start);
         (room >= SHORTEST_TIMEOUT && self.doubts < DOUBTS_TO_CONCLUDE).then_some(room)

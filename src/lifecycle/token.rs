@@ -6,9 +6,9 @@ use super::types::{DeadlineStage, Slot};
 use crate::outcome::Connection;
 use crate::time::Moment;
 
-/// Failed proofs in a row after which a value counts as not renewable. One is not enough: a life
-/// that the server has just shortened to what the old one would have left looks the same until time
-/// passes.
+/// Failed proofs in a row after which a value counts as not renewable. One is not enough: if the
+/// server has just shortened the life to what was left of the old one, a renewed token looks the same
+/// until time passes.
 pub(super) const DOUBTS_TO_CONCLUDE: u8 = 2;
 
 /// State of one token. Its values are stored elsewhere, by [`Slot`].
@@ -30,8 +30,8 @@ pub struct Token {
     pub(super) early_reauth_at: Option<Moment>,
     /// `Remaining` at the last proven renewal; before the first, the longest one reported.
     pub(super) life_ms: u64,
-    /// The reading that the next one is compared with, if that is not the last one because too
-    /// little of the life had passed.
+    /// The reading that the next one is compared with; `None`: the last one. An earlier one is kept
+    /// while too little of the life has passed to evaluate a renewal, or a response was lagging.
     pub(super) baseline: Option<Reading>,
     /// A renewal of the current value has been proven.
     pub(super) proven: bool,
@@ -325,7 +325,7 @@ impl Token {
         self.held_until = None;
     }
 
-    /// When a check that is wanted at `at` may start.
+    /// When a check that is planned for `at` may start.
     pub(super) fn not_held(&self, at: Moment) -> Moment {
         at.max(self.held_until.unwrap_or_default())
     }

@@ -65,7 +65,7 @@ pub struct Cluster {
     pub client_certificate: Option<ClientCertificate>,
     /// The source of the key that seals values: 32 bytes in Base64.
     pub key: KeySource,
-    /// The source of the key before, which can still be opened.
+    /// The source of the previous key. Values that it sealed can still be opened.
     pub old_key: Option<KeySource>,
     /// How long a silent replica still counts: 3 s to 60 s.
     pub failover: Duration,
@@ -203,7 +203,7 @@ pub enum ReauthMethod {
     },
     /// The login call of the profile of the token's server.
     Login {
-        /// Parameters of the request, by name. They precede those of the server.
+        /// Parameters of the request, by name. They override those of the server.
         with: BTreeMap<String, Parameter>,
         /// The requested life in minutes, 1 to 1440.
         minutes: u16,
@@ -263,8 +263,8 @@ pub struct KeepAlive {
     pub server: String,
     /// The name of the `reauth` method; it exists in [`Settings::reauths`].
     pub reauth: Option<String>,
-    /// How long before the expiry of a value that cannot be renewed a new value is requested, 100
-    /// ms to 24 h. `None`: after the expiry. Always `None` without `reauth`.
+    /// When a new value is requested if the current one cannot be renewed: this long before its
+    /// expiry, 100 ms to 24 h. `None`: after the expiry. Always `None` without `reauth`.
     pub reauth_before: Option<Duration>,
     /// Whether the value is revoked when the service stops.
     pub revoke_on_shutdown: bool,
@@ -320,7 +320,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// The source for people: a path, or the program of a command.
+    /// The source as messages show it: a path, or the program of a command.
     pub fn whole(&self) -> String {
         match &self.source {
             InventorySource::File { path, .. } | InventorySource::Dir(path) => {

@@ -1,10 +1,10 @@
-//! Reads and stores refresh tokens: to their file, or else to the state database.
+//! Reads refresh tokens, and stores them in their file, or in the state database if that fails.
 //!
 //! A new refresh token is stored before the value that came with it is used. A crash between the
 //! two leaves a value and a refresh token that are both usable; the other order would lose the
-//! session. A disk that hangs must not let the token expire, though: then the refresh token that was
-//! read or received last counts, a new one is kept in memory, the value is used, and storing is
-//! tried again.
+//! session. But a disk that hangs must not let the token expire. Then the refresh token that was
+//! read or received last counts, a new one is kept in memory, the value is used, and the write is
+//! retried.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// The least time that a write gets, however short the life of the value is.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a read may take if the source was read before, and what it held is known, or if it hung.
+/// Time-out of a read after an earlier one has ended or hung. If it expires, what is known counts.
 const REREAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Warnings about a source that holds a refresh token, or why it holds none.
+/// The result of a read: warnings about the source, or why it has no refresh token.
 type SourceRead = Result<Vec<SourceWarning>, String>;
 
 /// What a task needs to read and store a refresh token.
@@ -159,7 +159,8 @@ impl CompanionAccess {
         }
     }
 
-    /// Stores the successor of a spent refresh token. Each of the two places gets this time.
+    /// Stores the successor of a spent refresh token. `patience` limits each write: the one to the
+    /// file, and the one to the state database.
     pub(super) async fn store(
         &self,
         held: &mut HeldCompanion,
@@ -205,8 +206,8 @@ impl CompanionAccess {
         }
     }
 
-    /// A command or an API key has opened a new session: the refresh token before is not sent any
-    /// more if the server has refused it, and it was not replaced.
+    /// Drops the refresh token if the server has refused it and it was not replaced. For use after
+    /// a command or an API key has opened a new session.
     pub(super) async fn drop_refused(&self) {
         let mut held = self.hold().await;
         drop(self.read(&mut held).await);
@@ -220,7 +221,7 @@ impl CompanionAccess {
     ///
     /// # Errors
     ///
-    /// Why it is not there; `None` if the source is no file.
+    /// Why the file does not contain it; `None` if it must not be written there.
     async fn store_in_file(
         &self,
         held: &mut HeldCompanion,
@@ -228,7 +229,7 @@ impl CompanionAccess {
     ) -> Result<(), Option<PersistError>> {
         let (path, lock) = self.file().ok_or(None)?;
         if held.is_source_foreign() {
-            // Through a copy or a link: the other token needs it.
+            // The file is a copy of, or a link to, that of another token, which needs its content.
             return Err(None);
         }
         if held.state().hangs() {
@@ -286,8 +287,8 @@ fn no_refresh_token(reason: &str) -> CallError {
     CallError { local: true, ..CallError::new(format!("no refresh token: {reason}")) }
 }
 
-/// Stores a refresh token that is in memory only, again and again until that succeeds. At once if the
-/// daemon stops.
+/// Retries the write of a refresh token that is in memory only, until it succeeds. If the daemon
+/// stops, the next attempt comes sooner.
 pub(super) async fn keep_storing(access: CompanionAccess) -> Completion {
     let (mut pause, mut is_stopping) = (FIRST_PAUSE, false);
     let report = loop {
@@ -311,8 +312,8 @@ pub(super) async fn keep_storing(access: CompanionAccess) -> Completion {
     Completion::Companion(report, None)
 }
 
-/// The source of a refresh token was not read yet, or may have changed: reports a new refresh token,
-/// and warnings about the source.
+/// Reads the source of a refresh token that was not read yet, or may have changed. Reports a new
+/// refresh token, and warnings about the source.
 pub(super) async fn check_source(access: CompanionAccess) -> Completion {
     let mut held = access.hold().await;
     let mut warnings = match access.read(&mut held).await {

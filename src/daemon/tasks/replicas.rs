@@ -15,7 +15,7 @@ use crate::store::WriteReceipt;
 use crate::time::Moment;
 use crate::token_source::DISK_TIMEOUT;
 
-/// How long a granted spending may wait until the mark that it begins is durable.
+/// How long a granted spending waits for the mark of its beginning to become durable.
 const MARK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The permission to spend: in a cluster of replicas, a claim.
@@ -51,13 +51,12 @@ pub(crate) struct AdoptedValue {
     pub(crate) revision: u64,
 }
 
-/// Which refresh token counts if that of another replica is not the own one.
+/// Which refresh token counts if that of another replica differs from the own one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OwnRefresh {
     /// That of the other replica.
     IsOlder,
-    /// The own one, if there is one: a spending has obtained it, and the other replicas have not got
-    /// it.
+    /// The own one, if there is one: a spending here has obtained it, and it is not in etcd yet.
     IsNewer,
 }
 
@@ -68,7 +67,7 @@ pub(crate) enum AdoptedRefresh {
     Stored,
     /// The own one is newer, and stays.
     OwnKept,
-    /// Whether the own one is newer is not known, as it cannot be read.
+    /// The own one cannot be read, so whether it is newer is unknown.
     Unread(Option<TokenValue>),
 }
 
@@ -102,8 +101,8 @@ async fn counting(access: Option<&CompanionAccess>) -> Refresh {
     }
 }
 
-/// Stores the refresh token that came with the value of another replica. The one before was spent
-/// there, or its session has ended; unless the own one is newer.
+/// Stores the refresh token that came with the value of another replica, unless the own one is
+/// newer. The previous one was spent there, or its session has ended.
 pub(super) async fn adopt(
     access: CompanionAccess,
     (refresh, own): (Option<TokenValue>, OwnRefresh),
