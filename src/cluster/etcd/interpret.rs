@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +14,7 @@ use serde::de::{Error, IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::cluster::record;
-use crate::cluster::replica::{Entry, StoreRevision};
+use crate::cluster::replica::{Entry, Reason, StoreRevision};
 
 /// The longest message of etcd that is quoted, in bytes.
 const MAX_MESSAGE_BYTES: usize = 160;
@@ -36,7 +35,7 @@ pub(super) enum Failure {
     /// The same, because the user lacks a right.
     Denied(String),
     /// The endpoint cannot answer. The request may have been executed.
-    Unavailable(String),
+    Unavailable(Reason),
 }
 
 /// Who uses what: for remedies.
@@ -184,7 +183,7 @@ pub(super) fn status(body: &[u8]) -> Result<Status, Failure> {
     let status: StatusJson<'_> = parse(body)?;
     let at = revision(status.header.as_ref())?;
     if status.leader.0 == 0 {
-        return Err(Failure::Unavailable("it has no leader: the quorum is lost".to_owned()));
+        return Err(Failure::Unavailable(Reason::silence("it has no leader: the quorum is lost")));
     }
     if status.errors.iter().any(|error| error.contains("NOSPACE")) {
         return Err(Failure::Refused(NO_SPACE.to_owned()));
@@ -218,11 +217,11 @@ pub(super) fn error(status: u16, body: &[u8], context: Context<'_>) -> Failure {
         _ if status == 404 => Failure::Unavailable(
             "it has no JSON gateway of etcd (status 404): write the client URLs of etcd 3.4 or \
              later into `etcd` of [cluster], and start etcd without `--enable-grpc-gateway=false`"
-                .to_owned(),
+                .into(),
         ),
-        _ => Failure::Unavailable(format!(
-            "status {status}, and no answer of etcd's: check `etcd` of [cluster]"
-        )),
+        _ => Failure::Unavailable(
+            format!("status {status}, and no answer of etcd's: check `etcd` of [cluster]").into(),
+        ),
     }
 }
 
@@ -311,10 +310,13 @@ fn failure(code: Option<u32>, message: &str, context: Context<'_>) -> Failure {
              etcd demands client certificates, and the node's own one is not valid for servers and \
              clients (extended key usage serverAuth and clientAuth), or not from an authority in \
              --trusted-ca-file"
-                .to_owned(),
+                .into(),
         ),
-        Some(code) => Failure::Unavailable(format!("etcd cannot answer (code {code}{quoted})")),
-        None => Failure::Unavailable(format!("etcd has ended the watch{quoted}")),
+        Some(code) => {
+            let text = format!("etcd cannot answer (code {code}{quoted})");
+            Failure::Unavailable(Reason::silence(text))
+        }
+        None => Failure::Unavailable(Reason::silence(format!("etcd has ended the watch{quoted}"))),
     }
 }
 
@@ -329,7 +331,7 @@ fn quote(message: &str) -> String {
 
 /// A response that is not etcd's.
 fn malformed() -> Failure {
-    Failure::Unavailable("its answer is not one of etcd's: check `etcd` of [cluster]".to_owned())
+    Failure::Unavailable("its answer is not one of etcd's: check `etcd` of [cluster]".into())
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
@@ -516,17 +518,16 @@ struct VersionJson<'a> {
     etcdserver: Cow<'a, str>,
 }
 
-/// The error as the text of a `StoreError`.
-impl From<Failure> for Arc<str> {
+/// The error as the reason of a `StoreError`.
+impl From<Failure> for Reason {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::LogIn => "etcd does not accept the token that it has issued".into(),
             Failure::NoLease => "the lease in etcd has expired".into(),
             Failure::Compacted => "the revision was compacted".into(),
             Failure::NoUsers => "etcd has no users".into(),
-            Failure::Refused(text) | Failure::Denied(text) | Failure::Unavailable(text) => {
-                text.into()
-            }
+            Failure::Refused(text) | Failure::Denied(text) => text.into(),
+            Failure::Unavailable(reason) => reason,
         }
     }
 }

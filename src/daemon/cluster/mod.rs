@@ -409,7 +409,10 @@ impl Cluster {
 
     fn on_notice_of_replica(&mut self, notice: &ClusterNotice, tokens: &mut Tokens) {
         match notice {
-            ClusterNotice::Unreachable(_) => self.unreachable_since = Some(clock::wall_clock()),
+            // Again, if the reason has changed.
+            ClusterNotice::Unreachable(_) => {
+                self.unreachable_since.get_or_insert_with(clock::wall_clock);
+            }
             ClusterNotice::Recovered | ClusterNotice::Joined { .. } => {
                 self.unreachable_since = None;
             }
