@@ -11,7 +11,7 @@ use crate::settings::{self, load};
 
 /// A member of etcd that answers each request, by its number and text, with this body; `None`: it
 /// closes the connection. A watch stays open. Returns its URL, and the number of requests.
-async fn member(
+pub(crate) async fn member(
     answer: impl Fn(usize, &str) -> Option<String> + Send + 'static,
 ) -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -175,4 +175,17 @@ async fn kind_of_a_reason_is_the_same_whichever_endpoint_is_asked_first() {
     assert_eq!(both.kind(), reason(&[&other]).await.kind(), "it tells more than silence");
     assert_eq!(reason(&[&silent]).await.kind(), reason(&[&stopped]).await.kind());
     assert_ne!(reason(&[&silent]).await.kind(), both.kind());
+}
+
+#[tokio::test]
+async fn connections_are_kept_if_what_was_read_again_has_not_changed() {
+    let urls = ["http://127.0.0.1:1".to_owned()];
+    let engine = engine(&urls);
+    let before = engine.sender();
+    engine.renew(access(&urls));
+    assert!(Arc::ptr_eq(&before, &engine.sender()));
+    let mut changed = access(&urls);
+    changed.user = Some(("keeper".to_owned(), "half".into()));
+    engine.renew(changed);
+    assert!(!Arc::ptr_eq(&before, &engine.sender()));
 }

@@ -95,6 +95,18 @@ impl Etcd {
         self.sender().access.is_unusable()
     }
 
+    /// Whether etcd rejects the password or a certificate, or this side rejects that of etcd.
+    pub fn is_rejected(&self) -> bool {
+        self.sender().access.is_rejected()
+    }
+
+    /// Uses what was read again from files and credentials, if it has changed.
+    pub fn renew(&self, access: Access) {
+        if self.sender().access.fingerprint() != access.fingerprint() {
+            self.reconfigure(access);
+        }
+    }
+
     fn sender(&self) -> Arc<Sender> {
         Arc::clone(&self.sender.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -523,4 +535,4 @@ fn bytes(body: &Value) -> Vec<u8> {
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]
-mod tests;
+pub(crate) mod tests;

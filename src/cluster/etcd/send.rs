@@ -5,6 +5,7 @@
 
 use std::mem;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -230,6 +231,7 @@ impl Sender {
         for endpoint in endpoints {
             let (error, may_have_acted) = match self.logged_in(endpoint, call).await {
                 Ok(Ok((answer, lines))) => {
+                    endpoint.rejected.store(false, Ordering::Relaxed);
                     self.access.answered(endpoint);
                     return Ok((answer, lines, endpoint));
                 }
@@ -323,7 +325,10 @@ impl Sender {
             Ok(Err(Failure::NoUsers)) => None,
             // The request itself was not sent.
             Ok(Err(Failure::Unavailable(error))) => return Err(Attempt::NotSent(error)),
-            Ok(Err(failure)) => return Ok(Err(failure)),
+            Ok(Err(failure)) => {
+                endpoint.rejected.store(true, Ordering::Relaxed);
+                return Ok(Err(failure));
+            }
             Err(Attempt::NotSent(error) | Attempt::NoResponse(error)) => {
                 return Err(Attempt::NotSent(error));
             }
@@ -480,6 +485,7 @@ fn explain(error: &reqwest::Error, endpoint: &Endpoint) -> Reason {
             ClientCertificateState::NotAskedFor => return Reason::silence(sentence(error)),
         },
     };
+    endpoint.rejected.store(true, Ordering::Relaxed);
     match endpoint.certificate_warning() {
         Some(warning) => format!("{text} ({})", warning.message).into(),
         None => text.into(),
