@@ -178,6 +178,16 @@ async fn kind_of_a_reason_is_the_same_whichever_endpoint_is_asked_first() {
 }
 
 #[tokio::test]
+async fn endpoint_that_accepts_connections_and_does_not_respond_is_named_with_the_remedy() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let state = engine(&[url]).reachable().await.remove(0).state;
+    let error = state.expect_err("no response");
+    let remedy = "the quorum is lost; check the other nodes with `etcdctl endpoint status";
+    assert!(error.contains(remedy), "{error}");
+}
+
+#[tokio::test]
 async fn connections_are_kept_if_what_was_read_again_has_not_changed() {
     let urls = ["http://127.0.0.1:1".to_owned()];
     let engine = engine(&urls);

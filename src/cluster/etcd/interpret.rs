@@ -183,7 +183,10 @@ pub(super) fn status(body: &[u8]) -> Result<Status, Failure> {
     let status: StatusJson<'_> = parse(body)?;
     let at = revision(status.header.as_ref())?;
     if status.leader.0 == 0 {
-        return Err(Failure::Unavailable(Reason::silence("it has no leader: the quorum is lost")));
+        let text = format!(
+            "it has no leader: the quorum is lost; check the other nodes with {CHECK_NODES}"
+        );
+        return Err(Failure::Unavailable(Reason::silence(text)));
     }
     if status.errors.iter().any(|error| error.contains("NOSPACE")) {
         return Err(Failure::Refused(NO_SPACE.to_owned()));
@@ -243,6 +246,9 @@ fn contains(body: &[u8], words: &str) -> bool {
 
 const NO_SPACE: &str = "etcd's database has reached its quota, and accepts no writes: compact and \
                         defragment it, then run `etcdctl alarm disarm`";
+
+/// Asks nodes for their state. Without a quorum, etcd itself does not name them.
+pub(super) const CHECK_NODES: &str = "`etcdctl endpoint status --endpoints=URLS`";
 
 /// Codes of gRPC.
 const DEADLINE_EXCEEDED: u32 = 4;

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::access::{Access, Endpoint, REQUEST_TIMEOUT};
-use super::interpret::{self, Failure};
+use super::interpret::{self, CHECK_NODES, Failure};
 use crate::api::{ClientCertificateState, Section, class, explain_tls, lacks_certificate, reason};
 use crate::cluster::replica::{Reason, StoreError};
 use crate::text::format_duration;
@@ -358,7 +358,7 @@ impl Sender {
         }
         let text = if call.streams {
             let line = timeout(REQUEST_TIMEOUT, lines.next()).await;
-            line.map_err(|_| Attempt::NoResponse(no_response(REQUEST_TIMEOUT)))??
+            line.map_err(|_| Attempt::NoResponse(hangs(REQUEST_TIMEOUT)))??
         } else {
             lines.rest(call.max_bytes).await?
         };
@@ -388,7 +388,7 @@ async fn open<T>(
             Err(Attempt::NotSent(explain(&error, endpoint)))
         }
         Ok(Err(error)) => Err(Attempt::NoResponse(explain(&error, endpoint))),
-        Err(_) => Err(Attempt::NoResponse(no_response(call.limit))),
+        Err(_) => Err(Attempt::NoResponse(hangs(call.limit))),
     }
 }
 
@@ -425,7 +425,7 @@ impl Lines {
         let read = async {
             loop {
                 let chunk = timeout(REQUEST_TIMEOUT, self.response.chunk()).await;
-                let chunk = chunk.map_err(|_| no_response(REQUEST_TIMEOUT))?;
+                let chunk = chunk.map_err(|_| hangs(REQUEST_TIMEOUT))?;
                 let chunk = chunk.map_err(|error| Reason::silence(sentence(&error)))?;
                 let Some(chunk) = chunk else {
                     return Ok(mem::take(&mut self.buffer));
@@ -443,6 +443,16 @@ impl Lines {
 
 fn no_response(limit: Duration) -> Reason {
     Reason::silence(format!("no response within {}", format_duration(limit)))
+}
+
+/// A request without a response on a connection, which would have failed after [`CONNECT_TIMEOUT`](super::access::CONNECT_TIMEOUT).
+fn hangs(limit: Duration) -> Reason {
+    let text = format!(
+        "no response within {}, although it accepts connections: it hangs, or the quorum is lost; \
+         check the other nodes with {CHECK_NODES}",
+        format_duration(limit)
+    );
+    Reason::silence(text)
 }
 
 fn too_long(max_bytes: usize) -> String {
