@@ -100,8 +100,8 @@ pub(crate) enum ClusterEvent {
     Link(LinkEvent),
     /// The connection and the keys of these settings were opened, or why not.
     Reopened(Box<(settings::Cluster, Result<Opened, String>)>),
-    /// What etcd has rejected was read again, or why it cannot be used.
-    Reread(Box<Result<Access, String>>),
+    /// What etcd has rejected was read again for these settings, or why it cannot be used.
+    Reread(Box<(settings::Cluster, Result<Access, String>)>),
     /// All keys were read, for a rotation of the key.
     RekeyRead(ReadResult),
     /// The endpoints were asked for their state.
@@ -231,7 +231,7 @@ impl Cluster {
         match event {
             ClusterEvent::Link(event) => self.on_link_event(event, now),
             ClusterEvent::Reopened(reopened) => self.on_reopened(reopened.0, reopened.1, log),
-            ClusterEvent::Reread(access) => self.on_reread(*access),
+            ClusterEvent::Reread(reread) => self.on_reread(&reread.0, reread.1),
             ClusterEvent::RekeyRead(read) => self.on_rekey_read(read),
             ClusterEvent::Endpoints(endpoints) => self.on_endpoints(endpoints),
         }

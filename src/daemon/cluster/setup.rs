@@ -107,17 +107,21 @@ impl Cluster {
         let settings = self.settings.clone();
         let rereading = self.work.spawn(async move {
             let variables = |name: &str| std::env::var_os(name);
-            let read = move || Access::open(&settings, &variables);
-            ClusterEvent::Reread(Box::new(read_after(FILE_RETRY, read).await))
+            let again = settings.clone();
+            let read = move || Access::open(&again, &variables);
+            ClusterEvent::Reread(Box::new((settings, read_after(FILE_RETRY, read).await)))
         });
         self.reopening = Some(rereading);
     }
 
     /// The next attempt uses what was read. It comes when it would have come anyway: a login that
     /// fails often may be locked.
-    pub(super) fn on_reread(&self, access: Result<Access, String>) {
-        // Otherwise it is read again after the next rejection.
-        if let Ok(access) = access {
+    pub(super) fn on_reread(&self, settings: &settings::Cluster, access: Result<Access, String>) {
+        // A reload may have replaced the settings meanwhile. What could not be read is read again after
+        // the next rejection.
+        if let Ok(access) = access
+            && *settings == self.settings
+        {
             self.link.engine().renew(access);
         }
     }

@@ -473,8 +473,8 @@ async fn check_of_an_operators_value_ends_when_another_value_comes_or_cannot_be_
     }
 }
 
-#[tokio::test]
-async fn password_that_etcd_denies_is_read_again_before_the_next_login() {
+/// A replica with the password `ha` at an etcd whose password is `half`.
+async fn denied() -> World {
     let (etcd, _) = member(|_, request| {
         let body = if request.contains(r#""password":"ha""#) {
             r#"{"code":3, "message":"etcdserver: authentication failed, invalid user ID or password"}"#
@@ -486,9 +486,14 @@ async fn password_that_etcd_denies_is_read_again_before_the_next_login() {
         Some(body.to_owned())
     })
     .await;
-    let mut world = World::with_cluster(&format!(
+    World::with_cluster(&format!(
         "etcd = [\"{etcd}\"]\nuser = \"keeper\"\npassword = {{ file = \"FOLDER/password\" }}\n"
-    ));
+    ))
+}
+
+#[tokio::test]
+async fn password_that_etcd_denies_is_read_again_before_the_next_login() {
+    let mut world = denied().await;
     let engine = Arc::clone(world.cluster.link.engine());
     let denied = engine.read().await;
     assert!(matches!(denied, Err(StoreError::Refused(_))), "{denied:?}");
@@ -507,6 +512,21 @@ async fn password_that_etcd_denies_is_read_again_before_the_next_login() {
     assert!(read.is_ok(), "{read:?}");
     world.cluster.on_link_event(LinkEvent::WatchEnded("lost".into()), clock::now());
     assert_eq!(world.cluster.work.len(), 0, "it is read again only after a rejection");
+}
+
+#[tokio::test]
+async fn password_that_was_read_for_earlier_settings_is_not_used() {
+    let mut world = denied().await;
+    let engine = Arc::clone(world.cluster.link.engine());
+    fs::write(world.folder.path().join("password"), "half").unwrap();
+    let earlier = world.cluster.settings.clone();
+    let read = || Access::open(&earlier, &|name| std::env::var_os(name));
+    world.cluster.settings.old_key = Some(earlier.key.clone());
+    world.cluster.on_reread(&earlier, read());
+    assert!(engine.read().await.is_err(), "the password is still the one before");
+    world.cluster.settings = earlier.clone();
+    world.cluster.on_reread(&earlier, read());
+    assert!(engine.read().await.is_ok());
 }
 
 #[path = "unended_tests.rs"]
