@@ -132,6 +132,26 @@ fn wrong_password_is_reported_and_never_shown() {
 
 #[test]
 #[ignore = "needs etcd: tests/cluster/run"]
+fn wrong_password_of_a_half_written_file_needs_no_reload() {
+    scenario(async || {
+        let mut cluster = Cluster::new(1, 1, tokens()).await;
+        let password = crate::etcd::KEEPER.1;
+        cluster.replicas[0].stage.write("etcd.password", &password[..password.len() / 2]);
+        cluster.replicas[0].start();
+        let reason = refused(&cluster.replicas[0], 1).await;
+        assert!(reason.contains("password"), "{reason}");
+        cluster.replicas[0].stage.write("etcd.password", password);
+        let written = cluster.api.now();
+        cluster.replicas[0].daemon().event("cluster_joined", "").await;
+        let took = cluster.api.since(written);
+        cluster.api.more_logins(2).await;
+        assert_eq!(cluster.replicas[0].count("config_reloaded", ""), 0, "{}", cluster.story());
+        report("half a password", &format!("joined {:.1} s later", took.as_secs_f64()));
+    });
+}
+
+#[test]
+#[ignore = "needs etcd: tests/cluster/run"]
 fn restored_etcd_is_not_trusted_before_a_reload() {
     scenario(async || {
         let mut cluster = Cluster::new(1, 2, tokens()).await;

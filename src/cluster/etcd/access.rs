@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub(super) struct Endpoint {
     http: Mutex<reqwest::Client>,
     /// Notified when the endpoint does not answer.
     pub(super) failed: Notify,
+    /// The last request has ended because a password or a certificate was not accepted.
+    pub(super) rejected: AtomicBool,
 }
 
 impl Access {
@@ -105,6 +107,12 @@ impl Access {
     /// Whether it has no endpoints, because a file cannot be used.
     pub const fn is_unusable(&self) -> bool {
         self.unusable.is_some()
+    }
+
+    /// Whether etcd rejects what was read: the password or a certificate. Or its own certificate is
+    /// rejected because of `ca_file`.
+    pub fn is_rejected(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.rejected.load(Ordering::Relaxed))
     }
 
     /// Equal for equal contents of the files and credentials within this process.
@@ -180,7 +188,8 @@ impl Endpoint {
             None => host.to_owned(),
         };
         let http = client(&factory, keepalive).map_err(|error| unusable(&error))?;
-        Ok(Self { url, label, factory, keepalive, http: Mutex::new(http), failed: Notify::new() })
+        let (http, failed, rejected) = (Mutex::new(http), Notify::new(), AtomicBool::new(false));
+        Ok(Self { url, label, factory, keepalive, http, failed, rejected })
     }
 
     /// The client of this endpoint.

@@ -7,11 +7,11 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
-use crate::settings::load;
+use crate::settings::{self, load};
 
 /// A member of etcd that answers each request, by its number and text, with this body; `None`: it
 /// closes the connection. A watch stays open. Returns its URL, and the number of requests.
-async fn member(
+pub(crate) async fn member(
     answer: impl Fn(usize, &str) -> Option<String> + Send + 'static,
 ) -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -33,7 +33,8 @@ async fn member(
                 request.extend_from_slice(&part[..read]);
             }
             let Some(body) = answer(number, &String::from_utf8_lossy(&request)) else { continue };
-            let status = if body.starts_with(r#"{"code":7"#) { "403 Forbidden" } else { "200 OK" };
+            let is_error = body.starts_with(r#"{"code":"#);
+            let status = if is_error { "400 Bad Request" } else { "200 OK" };
             let mut head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n");
             if request.starts_with(b"POST /v3/watch") {
                 stream.write_all(format!("{head}\r\n{body}\n").as_bytes()).await.unwrap();
@@ -47,8 +48,8 @@ async fn member(
     (url, asked)
 }
 
-/// An engine with these members of etcd, and a `failover` of 3 s.
-fn engine(urls: &[String]) -> Etcd {
+/// The configuration of these members of etcd, with a `failover` of 3 s.
+fn cluster(urls: &[String]) -> settings::Cluster {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("key"), STANDARD.encode([7; 32])).unwrap();
     let text = format!(
@@ -59,8 +60,15 @@ fn engine(urls: &[String]) -> Etcd {
     );
     let file = folder.path().join("tokenkeep.toml");
     std::fs::write(&file, text).unwrap();
-    let cluster = load(&file, std::iter::empty()).unwrap().settings.cluster.unwrap();
-    Etcd::new(Access::open(&cluster, &|_| None).unwrap())
+    load(&file, std::iter::empty()).unwrap().settings.cluster.unwrap()
+}
+
+fn access(urls: &[String]) -> Access {
+    Access::open(&cluster(urls), &|_| None).unwrap()
+}
+
+fn engine(urls: &[String]) -> Etcd {
+    Etcd::new(access(urls))
 }
 
 fn created(revision: u64) -> String {
@@ -143,4 +151,51 @@ async fn state_of_an_endpoint_is_known_to_users_who_may_not_ask_for_its_status()
     let state = engine(&[etcd]).reachable().await.remove(0).state;
     assert_eq!(state, Ok(("3.6.5".to_owned(), AFTER)));
     assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
+
+/// The reason why none of these members answers.
+async fn reason(urls: &[&str]) -> Reason {
+    let urls: Vec<_> = urls.iter().map(|url| (*url).to_owned()).collect();
+    match engine(&urls).read().await {
+        Err(StoreError::Unanswered(reason)) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn kind_of_a_reason_is_the_same_whichever_endpoint_is_asked_first() {
+    let error = |words: &str| format!(r#"{{"code":14, "message":"etcdserver: {words}"}}"#);
+    let (silent, stopped) = (error("no leader"), error("server stopped"));
+    let (silent, _) = member(move |_, _| Some(silent.clone())).await;
+    let (stopped, _) = member(move |_, _| Some(stopped.clone())).await;
+    let (other, _) = member(|_, _| Some("<html>".to_owned())).await;
+    let [both, turned] = [reason(&[&silent, &other]).await, reason(&[&other, &silent]).await];
+    assert_ne!(both.text(), turned.text());
+    assert_eq!(both.kind(), turned.kind());
+    assert_eq!(both.kind(), reason(&[&other]).await.kind(), "it tells more than silence");
+    assert_eq!(reason(&[&silent]).await.kind(), reason(&[&stopped]).await.kind());
+    assert_ne!(reason(&[&silent]).await.kind(), both.kind());
+}
+
+#[tokio::test]
+async fn endpoint_that_accepts_connections_and_does_not_respond_is_named_with_the_remedy() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let state = engine(&[url]).reachable().await.remove(0).state;
+    let error = state.expect_err("no response");
+    let remedy = "the quorum is lost; check the other nodes with `etcdctl endpoint status";
+    assert!(error.contains(remedy), "{error}");
+}
+
+#[tokio::test]
+async fn connections_are_kept_if_what_was_read_again_has_not_changed() {
+    let urls = ["http://127.0.0.1:1".to_owned()];
+    let engine = engine(&urls);
+    let before = engine.sender();
+    engine.renew(access(&urls));
+    assert!(Arc::ptr_eq(&before, &engine.sender()));
+    let mut changed = access(&urls);
+    changed.user = Some(("keeper".to_owned(), "half".into()));
+    engine.renew(changed);
+    assert!(!Arc::ptr_eq(&before, &engine.sender()));
 }

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +14,7 @@ use serde::de::{Error, IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::cluster::record;
-use crate::cluster::replica::{Entry, StoreRevision};
+use crate::cluster::replica::{Entry, Reason, StoreRevision};
 
 /// The longest message of etcd that is quoted, in bytes.
 const MAX_MESSAGE_BYTES: usize = 160;
@@ -36,7 +35,7 @@ pub(super) enum Failure {
     /// The same, because the user lacks a right.
     Denied(String),
     /// The endpoint cannot answer. The request may have been executed.
-    Unavailable(String),
+    Unavailable(Reason),
 }
 
 /// Who uses what: for remedies.
@@ -184,7 +183,10 @@ pub(super) fn status(body: &[u8]) -> Result<Status, Failure> {
     let status: StatusJson<'_> = parse(body)?;
     let at = revision(status.header.as_ref())?;
     if status.leader.0 == 0 {
-        return Err(Failure::Unavailable("it has no leader: the quorum is lost".to_owned()));
+        let text = format!(
+            "it has no leader: the quorum is lost; check the other nodes with {CHECK_NODES}"
+        );
+        return Err(Failure::Unavailable(Reason::silence(text)));
     }
     if status.errors.iter().any(|error| error.contains("NOSPACE")) {
         return Err(Failure::Refused(NO_SPACE.to_owned()));
@@ -218,11 +220,11 @@ pub(super) fn error(status: u16, body: &[u8], context: Context<'_>) -> Failure {
         _ if status == 404 => Failure::Unavailable(
             "it has no JSON gateway of etcd (status 404): write the client URLs of etcd 3.4 or \
              later into `etcd` of [cluster], and start etcd without `--enable-grpc-gateway=false`"
-                .to_owned(),
+                .into(),
         ),
-        _ => Failure::Unavailable(format!(
-            "status {status}, and no answer of etcd's: check `etcd` of [cluster]"
-        )),
+        _ => Failure::Unavailable(
+            format!("status {status}, and no answer of etcd's: check `etcd` of [cluster]").into(),
+        ),
     }
 }
 
@@ -244,6 +246,9 @@ fn contains(body: &[u8], words: &str) -> bool {
 
 const NO_SPACE: &str = "etcd's database has reached its quota, and accepts no writes: compact and \
                         defragment it, then run `etcdctl alarm disarm`";
+
+/// Asks nodes for their state. Without a quorum, etcd itself does not name them.
+pub(super) const CHECK_NODES: &str = "`etcdctl endpoint status --endpoints=URLS`";
 
 /// Codes of gRPC.
 const DEADLINE_EXCEEDED: u32 = 4;
@@ -311,10 +316,13 @@ fn failure(code: Option<u32>, message: &str, context: Context<'_>) -> Failure {
              etcd demands client certificates, and the node's own one is not valid for servers and \
              clients (extended key usage serverAuth and clientAuth), or not from an authority in \
              --trusted-ca-file"
-                .to_owned(),
+                .into(),
         ),
-        Some(code) => Failure::Unavailable(format!("etcd cannot answer (code {code}{quoted})")),
-        None => Failure::Unavailable(format!("etcd has ended the watch{quoted}")),
+        Some(code) => {
+            let text = format!("etcd cannot answer (code {code}{quoted})");
+            Failure::Unavailable(Reason::silence(text))
+        }
+        None => Failure::Unavailable(Reason::silence(format!("etcd has ended the watch{quoted}"))),
     }
 }
 
@@ -329,7 +337,7 @@ fn quote(message: &str) -> String {
 
 /// A response that is not etcd's.
 fn malformed() -> Failure {
-    Failure::Unavailable("its answer is not one of etcd's: check `etcd` of [cluster]".to_owned())
+    Failure::Unavailable("its answer is not one of etcd's: check `etcd` of [cluster]".into())
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
@@ -516,17 +524,16 @@ struct VersionJson<'a> {
     etcdserver: Cow<'a, str>,
 }
 
-/// The error as the text of a `StoreError`.
-impl From<Failure> for Arc<str> {
+/// The error as the reason of a `StoreError`.
+impl From<Failure> for Reason {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::LogIn => "etcd does not accept the token that it has issued".into(),
             Failure::NoLease => "the lease in etcd has expired".into(),
             Failure::Compacted => "the revision was compacted".into(),
             Failure::NoUsers => "etcd has no users".into(),
-            Failure::Refused(text) | Failure::Denied(text) | Failure::Unavailable(text) => {
-                text.into()
-            }
+            Failure::Refused(text) | Failure::Denied(text) => text.into(),
+            Failure::Unavailable(reason) => reason,
         }
     }
 }

@@ -115,7 +115,7 @@ fn watch_is_canceled_for_a_reason() {
     assert!(refusal(rights).contains("below /p/"));
     let other = canceled("Unavailable", "no leader").unwrap_err();
     let words = "etcd has ended the watch: etcdserver: no leader";
-    assert_eq!(other, Failure::Unavailable(words.to_owned()));
+    assert_eq!(other, Failure::Unavailable(Reason::silence(words)));
     let line = br#"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: server stopped","http_status":"Service Unavailable"}}"#;
     assert!(matches!(watch_line(line, CONTEXT), Err(Failure::Unavailable(_))));
 }
@@ -180,21 +180,21 @@ fn client_certificate_with_a_common_name_is_named() {
 #[test]
 fn gateway_without_a_connection_to_its_etcd_is_told_from_etcd_without_a_leader() {
     let body = br#"{"error":"connection closed","message":"connection closed","code":14}"#;
-    let Failure::Unavailable(text) = error(503, body, CONTEXT) else { panic!() };
-    assert!(text.contains("serverAuth and clientAuth"), "{text}");
+    let Failure::Unavailable(reason) = error(503, body, CONTEXT) else { panic!() };
+    assert!(reason.text().contains("serverAuth and clientAuth"), "{reason:?}");
     let body = br#"{"error":"etcdserver: no leader","message":"etcdserver: no leader","code":14}"#;
     let words = "etcd cannot answer (code 14: etcdserver: no leader)";
-    assert_eq!(error(503, body, CONTEXT), Failure::Unavailable(words.to_owned()));
+    assert_eq!(error(503, body, CONTEXT), Failure::Unavailable(Reason::silence(words)));
 }
 
 #[test]
 fn other_servers_are_recognized() {
     // Only this endpoint is wrong.
     let failure = error(404, b"404 page not found\n", CONTEXT);
-    assert!(matches!(&failure, Failure::Unavailable(text) if text.contains("JSON gateway")));
+    assert!(matches!(&failure, Failure::Unavailable(it) if it.text().contains("JSON gateway")));
     let failure = error(502, b"<html>S3CR3T</html>", CONTEXT);
     let words = "status 502, and no answer of etcd's: check `etcd` of [cluster]";
-    assert_eq!(failure, Failure::Unavailable(words.to_owned()));
+    assert_eq!(failure, Failure::Unavailable(words.into()));
     for body in [&b""[..], b"{}", b"null", b"[]", b"<html>", br#"{"header":{}}"#, b"{\"a\":1}"] {
         assert!(matches!(page(body, CONTEXT), Err(Failure::Unavailable(_))));
         assert!(matches!(executed(body, CONTEXT), Err(Failure::Unavailable(_))));

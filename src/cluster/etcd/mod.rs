@@ -30,7 +30,7 @@ use self::walk::{Visited, Walk};
 use super::link::{BeatResult, Changes, EndpointState, Engine, ReadResult};
 use super::record;
 use super::replica::{
-    Entry, Key, Member, Record, StoreError, StoreRevision, Transaction, TransactionResult,
+    Entry, Key, Member, Reason, Record, StoreError, StoreRevision, Transaction, TransactionResult,
 };
 use crate::clock::Stopwatch;
 
@@ -93,6 +93,18 @@ impl Etcd {
     /// Whether there are no endpoints, because a file of the configuration cannot be used.
     pub fn is_unusable(&self) -> bool {
         self.sender().access.is_unusable()
+    }
+
+    /// Whether etcd rejects the password or a certificate, or this side rejects that of etcd.
+    pub fn is_rejected(&self) -> bool {
+        self.sender().access.is_rejected()
+    }
+
+    /// Uses what was read again from files and credentials, if it has changed.
+    pub fn renew(&self, access: Access) {
+        if self.sender().access.fingerprint() != access.fingerprint() {
+            self.reconfigure(access);
+        }
     }
 
     fn sender(&self) -> Arc<Sender> {
@@ -237,7 +249,7 @@ impl Etcd {
             let keys = page.keys.as_ref().map(|(first, last)| (&**first, &**last));
             if keys.is_some_and(|(first, last)| first < walk.range().0 || last < first) {
                 let why = "the response contains keys of another page: check for a proxy or cache";
-                return Err(NoAnswer::Unanswered(why.to_owned()));
+                return Err(NoAnswer::Unanswered(why.into()));
             }
             let visited = Visited { keys, more: page.more, count: page.count };
             if !walk.advance(visited, PAGE) {
@@ -268,7 +280,9 @@ impl Etcd {
         let (first, mut lines, endpoint) =
             match sender.stream("/v3/watch", bytes(&body), first).await {
                 Ok(stream) => stream,
-                Err(NoAnswer::Failed(failure)) => return End::Gap(failure.into()),
+                Err(NoAnswer::Failed(failure)) => {
+                    return End::Gap(Reason::from(failure).text().clone());
+                }
                 Err(NoAnswer::Unanswered(_)) => return End::Lost,
             };
         // From here on no notification is missed.
@@ -305,7 +319,7 @@ impl Etcd {
                     *silence = sender.access.failover;
                 }
                 Err(Failure::Unavailable(_) | Failure::LogIn) => return End::Lost,
-                Err(failure) => return End::Gap(failure.into()),
+                Err(failure) => return End::Gap(Reason::from(failure).text().clone()),
             }
             next = loop {
                 tokio::select! {
@@ -416,7 +430,8 @@ impl Engine for Etcd {
             let _ = sender.request(path, b"{}".to_vec(), Repeat::Elsewhere, read).await;
         }
         let ask = async |endpoint: &access::Endpoint| {
-            let state = state_of(&sender, endpoint).await.map_err(Into::into);
+            let state = state_of(&sender, endpoint).await;
+            let state = state.map_err(|failure| Reason::from(failure).text().clone());
             EndpointState { endpoint: endpoint.label.clone(), state }
         };
         join_all(sender.access.endpoints.iter().map(ask)).await
@@ -454,9 +469,10 @@ async fn state_of(
             let page = sender.ask(endpoint, "/v3/kv/range", body, read).await;
             let page = page.map_err(|failure| match failure {
                 // It runs, as its version shows.
-                Failure::Unavailable(why) => Failure::Unavailable(format!(
-                    "{why}; most of its nodes must run and reach each other"
-                )),
+                Failure::Unavailable(why) => {
+                    let text = format!("{why}; most of its nodes must run and reach each other");
+                    Failure::Unavailable(why.with_text(text))
+                }
                 failure => failure,
             })?;
             Ok((version, page.at))
@@ -519,4 +535,4 @@ fn bytes(body: &Value) -> Vec<u8> {
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -90,9 +90,10 @@ fn check<'a>(at: StoreRevision, entries: impl Iterator<Item = &'a Entry>) {
 }
 
 fn check_failure(failure: &Failure) {
-    let (Failure::Refused(text) | Failure::Denied(text) | Failure::Unavailable(text)) = failure
-    else {
-        return;
+    let text = match failure {
+        Failure::Refused(text) | Failure::Denied(text) => text,
+        Failure::Unavailable(reason) => &**reason.text(),
+        _ => return,
     };
     assert!(
         text.len() <= MAX_SENTENCE

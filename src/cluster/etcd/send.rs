@@ -5,6 +5,7 @@
 
 use std::mem;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -16,9 +17,9 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::access::{Access, Endpoint, REQUEST_TIMEOUT};
-use super::interpret::{self, Failure};
+use super::interpret::{self, CHECK_NODES, Failure};
 use crate::api::{ClientCertificateState, Section, class, explain_tls, lacks_certificate, reason};
-use crate::cluster::replica::StoreError;
+use crate::cluster::replica::{Reason, StoreError};
 use crate::text::format_duration;
 
 /// Maximum size of a response that contains many keys, and of a line of a watch, in bytes: 2,000 of
@@ -49,7 +50,7 @@ pub(super) enum NoAnswer {
     /// A definite answer of etcd.
     Failed(Failure),
     /// None of the endpoints answered, or the one that may have executed the request.
-    Unanswered(String),
+    Unanswered(Reason),
 }
 
 impl From<NoAnswer> for StoreError {
@@ -59,7 +60,7 @@ impl From<NoAnswer> for StoreError {
                 Self::Refused(text.into())
             }
             NoAnswer::Failed(failure) => Self::Unanswered(failure.into()),
-            NoAnswer::Unanswered(text) => Self::Unanswered(text.into()),
+            NoAnswer::Unanswered(reason) => Self::Unanswered(reason),
         }
     }
 }
@@ -84,8 +85,8 @@ pub(super) enum LineError {
 impl From<LineError> for Attempt {
     fn from(error: LineError) -> Self {
         Self::NoResponse(match error {
-            LineError::TooLong => too_long(MAX_LONG_BYTES),
-            LineError::Ended(error) => error,
+            LineError::TooLong => too_long(MAX_LONG_BYTES).into(),
+            LineError::Ended(error) => Reason::silence(error),
         })
     }
 }
@@ -126,7 +127,7 @@ struct Call<'a, T> {
 impl<'a, T> Call<'a, T> {
     /// A call whose response is not read yet.
     fn new(path: &'a str, body: Vec<u8>) -> Self {
-        let read = &|_: &[u8]| Err(Failure::Unavailable(String::new()));
+        let read = &|_: &[u8]| Err(Failure::Unavailable("".into()));
         let (limit, max_bytes) = (REQUEST_TIMEOUT, MAX_BYTES);
         Self { path, body: body.into(), streams: false, read, limit, max_bytes }
     }
@@ -138,9 +139,9 @@ type Exchanged<T> = Result<Result<(T, Lines), Failure>, Attempt>;
 /// Why there is no response of one endpoint.
 enum Attempt {
     /// The request was certainly not sent.
-    NotSent(String),
+    NotSent(Reason),
     /// It may have been executed.
-    NoResponse(String),
+    NoResponse(Reason),
 }
 
 impl Sender {
@@ -222,20 +223,21 @@ impl Sender {
         repeat: Repeat,
     ) -> Result<(T, Lines, &Endpoint), NoAnswer> {
         if let Some(error) = &self.access.unusable {
-            return Err(NoAnswer::Unanswered(error.clone()));
+            return Err(NoAnswer::Unanswered(error.as_str().into()));
         }
-        let mut errors: Vec<(String, String)> = Vec::new();
+        let mut errors: Vec<(String, Reason)> = Vec::new();
         // Collected first, because an endpoint that is given up changes the order.
         let endpoints: Vec<_> = self.access.in_order().collect();
         for endpoint in endpoints {
             let (error, may_have_acted) = match self.logged_in(endpoint, call).await {
                 Ok(Ok((answer, lines))) => {
+                    endpoint.rejected.store(false, Ordering::Relaxed);
                     self.access.answered(endpoint);
                     return Ok((answer, lines, endpoint));
                 }
                 // Another member of etcd may know the new token.
                 Ok(Err(Failure::LogIn)) => {
-                    ("it does not accept the token that etcd has issued".to_owned(), false)
+                    ("it does not accept the token that etcd has issued".into(), false)
                 }
                 Err(Attempt::NotSent(error)) => (error, false),
                 Ok(Err(Failure::Unavailable(error))) | Err(Attempt::NoResponse(error)) => {
@@ -255,9 +257,13 @@ impl Sender {
                 break;
             }
         }
-        let errors = errors.iter().map(|(labels, error)| format!("{labels}: {error}"));
-        let errors = errors.collect::<Vec<_>>().join("; ");
-        Err(NoAnswer::Unanswered(format!("etcd does not answer ({errors})")))
+        let texts = errors.iter().map(|(labels, error)| format!("{labels}: {error}"));
+        let text = format!("etcd does not answer ({})", texts.collect::<Vec<_>>().join("; "));
+        // The kind does not depend on the order of the endpoints, and silence is the least telling one.
+        let kinds = errors.into_iter().map(|(_, error)| error);
+        let reason = kinds.max_by(|a, b| a.kind().cmp(b.kind()));
+        let reason = reason.unwrap_or_else(|| Reason::silence(""));
+        Err(NoAnswer::Unanswered(reason.with_text(text)))
     }
 
     /// Sends a request with a token, if etcd has users. A token that is not valid is renewed once.
@@ -319,7 +325,10 @@ impl Sender {
             Ok(Err(Failure::NoUsers)) => None,
             // The request itself was not sent.
             Ok(Err(Failure::Unavailable(error))) => return Err(Attempt::NotSent(error)),
-            Ok(Err(failure)) => return Ok(Err(failure)),
+            Ok(Err(failure)) => {
+                endpoint.rejected.store(true, Ordering::Relaxed);
+                return Ok(Err(failure));
+            }
             Err(Attempt::NotSent(error) | Attempt::NoResponse(error)) => {
                 return Err(Attempt::NotSent(error));
             }
@@ -349,7 +358,7 @@ impl Sender {
         }
         let text = if call.streams {
             let line = timeout(REQUEST_TIMEOUT, lines.next()).await;
-            line.map_err(|_| Attempt::NoResponse(no_response(REQUEST_TIMEOUT)))??
+            line.map_err(|_| Attempt::NoResponse(hangs(REQUEST_TIMEOUT)))??
         } else {
             lines.rest(call.max_bytes).await?
         };
@@ -379,7 +388,7 @@ async fn open<T>(
             Err(Attempt::NotSent(explain(&error, endpoint)))
         }
         Ok(Err(error)) => Err(Attempt::NoResponse(explain(&error, endpoint))),
-        Err(_) => Err(Attempt::NoResponse(no_response(call.limit))),
+        Err(_) => Err(Attempt::NoResponse(hangs(call.limit))),
     }
 }
 
@@ -416,12 +425,13 @@ impl Lines {
         let read = async {
             loop {
                 let chunk = timeout(REQUEST_TIMEOUT, self.response.chunk()).await;
-                let chunk = chunk.map_err(|_| no_response(REQUEST_TIMEOUT))?;
-                let Some(chunk) = chunk.map_err(|error| sentence(&error))? else {
+                let chunk = chunk.map_err(|_| hangs(REQUEST_TIMEOUT))?;
+                let chunk = chunk.map_err(|error| Reason::silence(sentence(&error)))?;
+                let Some(chunk) = chunk else {
                     return Ok(mem::take(&mut self.buffer));
                 };
                 if self.buffer.len() + chunk.len() > max_bytes {
-                    return Err(too_long(max_bytes));
+                    return Err(too_long(max_bytes).into());
                 }
                 self.buffer.extend_from_slice(&chunk);
             }
@@ -431,8 +441,18 @@ impl Lines {
     }
 }
 
-fn no_response(limit: Duration) -> String {
-    format!("no response within {}", format_duration(limit))
+fn no_response(limit: Duration) -> Reason {
+    Reason::silence(format!("no response within {}", format_duration(limit)))
+}
+
+/// A request without a response on a connection, which would have failed after [`CONNECT_TIMEOUT`](super::access::CONNECT_TIMEOUT).
+fn hangs(limit: Duration) -> Reason {
+    let text = format!(
+        "no response within {}, although it accepts connections: it hangs, or the quorum is lost; \
+         check the other nodes with {CHECK_NODES}",
+        format_duration(limit)
+    );
+    Reason::silence(text)
 }
 
 fn too_long(max_bytes: usize) -> String {
@@ -440,25 +460,27 @@ fn too_long(max_bytes: usize) -> String {
 }
 
 /// Why there is no response of an endpoint, without the URL and with a remedy.
-fn explain(error: &reqwest::Error, endpoint: &Endpoint) -> String {
+fn explain(error: &reqwest::Error, endpoint: &Endpoint) -> Reason {
     let certificate = endpoint.certificate();
     let is_unsent = error.is_connect() || error.is_dns();
     let text = match explain_tls(error, Section::Cluster, certificate, &[]) {
         Some(text) => text,
-        None if error.is_timeout() && !is_unsent => return sentence(error),
+        None if error.is_timeout() && !is_unsent => return Reason::silence(sentence(error)),
         None if is_unsent => {
             let serves = if endpoint.is_encrypted() { " and serves https" } else { "" };
             return format!(
                 "{}: check that etcd runs{serves} there, and `etcd` of [cluster]",
                 sentence(error)
-            );
+            )
+            .into();
         }
         // A server of the other kind closes the connection without a response.
         None if !endpoint.is_encrypted() => {
             return format!(
                 "{}: if etcd serves https there, write https:// into `etcd` of [cluster]",
                 sentence(error)
-            );
+            )
+            .into();
         }
         // A server that rejects the client may do so before its reason is read.
         None => match certificate {
@@ -470,12 +492,13 @@ fn explain(error: &reqwest::Error, endpoint: &Endpoint) -> String {
                  [cluster]",
                 sentence(error)
             ),
-            ClientCertificateState::NotAskedFor => sentence(error),
+            ClientCertificateState::NotAskedFor => return Reason::silence(sentence(error)),
         },
     };
+    endpoint.rejected.store(true, Ordering::Relaxed);
     match endpoint.certificate_warning() {
-        Some(warning) => format!("{text} ({})", warning.message),
-        None => text,
+        Some(warning) => format!("{text} ({})", warning.message).into(),
+        None => text.into(),
     }
 }
 

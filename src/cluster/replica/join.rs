@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::FORMAT;
 use super::mirror::Mirror;
-use super::types::{HeldReason, Key, Member, Meta, Output, ReplicaSettings};
+use super::types::{HeldReason, Key, Member, Meta, Output, Reason, ReplicaSettings};
 use super::view::View;
 use crate::time::Moment;
 
@@ -35,15 +35,15 @@ pub(super) enum Phase {
     Left,
 }
 
-/// Why etcd cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How etcd cannot be used. Why is [`Membership::error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// No beat was answered for one `failover`.
-    Silent(Arc<str>),
+    Silent,
     /// It answers, but nothing may be taken from it.
-    Suspended(Arc<str>),
+    Suspended,
     /// It is not the etcd of before. An operator must accept it.
-    Foreign(Arc<str>),
+    Foreign,
 }
 
 /// Where reading everything stands.
@@ -82,7 +82,8 @@ pub(super) struct Membership {
     silent_from: Moment,
     answered_at: Moment,
     last_call: Moment,
-    last_error: Arc<str>,
+    /// Why etcd could not be used last.
+    pub(super) error: Reason,
     beat_due: Moment,
     put_from: Moment,
     beat: Option<Beat>,
@@ -105,7 +106,7 @@ impl Membership {
             silent_from: now,
             answered_at: now,
             last_call: now,
-            last_error: "no response".into(),
+            error: Reason::silence("no response"),
             beat_due: now,
             put_from: now,
             beat: None,
@@ -116,15 +117,17 @@ impl Membership {
 
     /// Why nothing may be spent; `None` if it may.
     pub(super) fn hold_reason(&self) -> Option<HeldReason> {
-        match &self.trouble {
-            Some(trouble) => Some(HeldReason::Unreachable(trouble.reason().clone())),
+        match self.trouble {
+            Some(_) => Some(HeldReason::Unreachable(self.error.text().clone())),
             None => (self.phase != Phase::Joined || self.leaving).then_some(HeldReason::NotJoined),
         }
     }
 
-    /// Why no response came last.
-    pub(super) fn last_error(&self) -> &Arc<str> {
-        &self.last_error
+    /// There was no response. If it was missing on a foreign etcd, that does not matter.
+    fn note_error(&mut self, error: &Reason) {
+        if !self.is_foreign() {
+            self.error = error.clone();
+        }
     }
 
     /// How often this replica beats.
@@ -134,22 +137,22 @@ impl Membership {
 
     /// Whether what etcd says is ignored.
     pub(super) fn is_suspended(&self) -> bool {
-        matches!(self.trouble, Some(Trouble::Suspended(_) | Trouble::Foreign(_)))
+        matches!(self.trouble, Some(Trouble::Suspended | Trouble::Foreign))
     }
 
     /// Whether what the watch shows is taken. A suspension ends with the first beat, but what changes
     /// after the read before it is seen by this watch only.
     pub(super) fn takes_changes(&self) -> bool {
         match self.trouble {
-            None | Some(Trouble::Silent(_)) => true,
-            Some(Trouble::Suspended(_)) => self.reading == Reading::Watching,
-            Some(Trouble::Foreign(_)) => false,
+            None | Some(Trouble::Silent) => true,
+            Some(Trouble::Suspended) => self.reading == Reading::Watching,
+            Some(Trouble::Foreign) => false,
         }
     }
 
     /// Whether this is another etcd than before.
     pub(super) fn is_foreign(&self) -> bool {
-        matches!(self.trouble, Some(Trouble::Foreign(_)))
+        self.trouble == Some(Trouble::Foreign)
     }
 
     /// The record of this replica in etcd, as far as it is known.
@@ -157,15 +160,14 @@ impl Membership {
         self.written.clone()
     }
 
-    /// Notes that this replica runs. Returns why etcd counts as silent from now on.
-    pub(super) fn observe(&mut self, now: Moment) -> Option<Trouble> {
+    /// Notes that this replica runs. Returns whether etcd counts as silent from now on.
+    pub(super) fn observe(&mut self, now: Moment) -> bool {
         if now.since(self.last_call) > self.failover + RETRY {
             // This process was stopped: silence in this time proves nothing.
             self.silent_from = now;
         }
         self.last_call = self.last_call.max(now);
-        let silent = self.silent_at().is_some_and(|at| at <= now);
-        silent.then(|| Trouble::Silent(self.last_error.clone()))
+        self.silent_at().is_some_and(|at| at <= now)
     }
 
     /// When etcd counts as silent unless it answers.
@@ -206,11 +208,11 @@ impl Membership {
     }
 
     /// Reading everything has ended. Returns the revision that had been seen when it began.
-    pub(super) fn read_ended(&mut self, error: Option<&Arc<str>>, now: Moment) -> u64 {
+    pub(super) fn read_ended(&mut self, error: Option<&Reason>, now: Moment) -> u64 {
         let Reading::UnderWay(floor) = self.reading else { return 0 };
         self.reading = Reading::Watching;
         if let Some(error) = error {
-            self.last_error = error.clone();
+            self.note_error(error);
             let pause = if self.is_suspended() { self.interval } else { RETRY };
             self.reading = Reading::Due(now + pause);
         }
@@ -327,11 +329,11 @@ impl Membership {
     }
 
     /// A beat has no answer: it may have been executed or not.
-    pub(super) fn beat_unanswered(&mut self, error: &Arc<str>, now: Moment) {
+    pub(super) fn beat_unanswered(&mut self, error: &Reason, now: Moment) {
         if self.beat.take().is_some_and(|beat| beat.put.is_some()) {
             self.written = None;
         }
-        self.last_error = error.clone();
+        self.note_error(error);
         self.beat_due = now + RETRY.min(self.interval);
     }
 
@@ -363,7 +365,7 @@ impl Membership {
 
     /// When everything is read next.
     fn read_at(&self) -> Option<Moment> {
-        let foreign = matches!(self.trouble, Some(Trouble::Foreign(_)));
+        let foreign = self.is_foreign();
         match (self.reading, self.phase) {
             (_, Phase::Left | Phase::Leaving) | (Reading::UnderWay(_), _) => None,
             (Reading::Due(at), _) => (!foreign).then_some(at),
@@ -382,15 +384,6 @@ impl Membership {
                 Some(self.beat_due.min(self.put_from + CHANGES_EVERY))
             }
             _ => Some(self.beat_due),
-        }
-    }
-}
-
-impl Trouble {
-    /// What operators read.
-    pub(super) fn reason(&self) -> &Arc<str> {
-        match self {
-            Self::Silent(why) | Self::Suspended(why) | Self::Foreign(why) => why,
         }
     }
 }

@@ -15,6 +15,7 @@
 //! mirror      what was seen of etcd
 //! view        who asks: slots, digests
 //! reach       who reaches which server
+//! reasons     which reasons why etcd cannot be used are logged
 //! types
 //! ```
 
@@ -23,6 +24,7 @@ mod join;
 mod mirror;
 mod operations;
 mod reach;
+mod reasons;
 mod steps;
 mod types;
 mod values;
@@ -34,8 +36,8 @@ mod tests;
 pub use self::claims::stolen_after;
 pub use self::types::{
     Claim, ClaimCounts, ClusterNotice, Count, Entry, HeldReason, Key, KeyId, Member, Meta,
-    OperationId, Output, Overdue, Record, ReplicaSettings, SLOTS, SpendId, SpendRequest, Spent,
-    StoreError, StoreRevision, TokenHash, TokenKey, Transaction, TransactionResult,
+    OperationId, Output, Overdue, Reason, Record, ReplicaSettings, SLOTS, SpendId, SpendRequest,
+    Spent, StoreError, StoreRevision, TokenHash, TokenKey, Transaction, TransactionResult,
 };
 
 use std::sync::Arc;
@@ -45,6 +47,7 @@ use self::claims::Claims;
 use self::join::{Membership, Phase, Trouble};
 use self::mirror::Mirror;
 use self::operations::{Operations, Purpose};
+use self::reasons::Reasons;
 use self::values::Publications;
 use self::view::View;
 use crate::time::Moment;
@@ -71,6 +74,7 @@ pub struct Replica {
     claims: Claims,
     publications: Publications,
     membership: Membership,
+    reasons: Reasons,
     /// The newest state of etcd that was seen, and whether it is to be reported.
     seen: Option<StoreRevision>,
     seen_unreported: bool,
@@ -90,6 +94,7 @@ impl Replica {
             claims: Claims::new(settings.seed),
             publications: Publications::default(),
             membership: Membership::new(settings.failover, now),
+            reasons: Reasons::new(settings.failover),
             seen: settings.seen,
             seen_unreported: false,
             seen_report_at: now,
@@ -222,10 +227,7 @@ impl Replica {
 
     /// Why etcd cannot be used at present; `None` if it can.
     pub fn unreachable(&self) -> Option<&str> {
-        Some(match self.membership.trouble.as_ref()? {
-            Trouble::Silent(_) => self.membership.last_error(),
-            trouble => trouble.reason(),
-        })
+        self.membership.trouble.map(|_| &**self.membership.error.text())
     }
 
     /// Whether this replica is a member, and etcd can be used.
@@ -256,10 +258,12 @@ impl Replica {
             }
             Err(StoreError::Unanswered(why)) => {
                 self.membership.read_ended(Some(&why), now);
+                self.report_reason(self.settings.failover, now);
             }
             Err(StoreError::Refused(why)) => {
+                let why = Reason::from(why);
                 self.membership.read_ended(Some(&why), now);
-                self.enter(Trouble::Suspended(why), now);
+                self.enter(Trouble::Suspended, why, now);
             }
         }
         self.advance(now);
@@ -306,11 +310,13 @@ impl Replica {
             }
             Err(StoreError::Unanswered(why)) => {
                 self.membership.beat_unanswered(&why, now);
+                self.report_reason(self.settings.failover, now);
                 None
             }
             Err(StoreError::Refused(why)) => {
+                let why = Reason::from(why);
                 self.membership.beat_unanswered(&why, now);
-                self.enter(Trouble::Suspended(why), now);
+                self.enter(Trouble::Suspended, why, now);
                 None
             }
         };
@@ -468,8 +474,8 @@ impl Replica {
     /// Takes values from the current etcd cluster again, although it has an older revision or is
     /// another one. The next [`Output::Seen`] is then older than the one before.
     pub fn accept_store(&mut self, now: Moment) {
-        if let Some(Trouble::Foreign(why)) = &self.membership.trouble {
-            self.membership.trouble = Some(Trouble::Suspended(why.clone()));
+        if self.membership.is_foreign() {
+            self.membership.trouble = Some(Trouble::Suspended);
             self.seen = None;
             self.mirror = Mirror::default();
         }

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::claims::{Claims, Parts};
-use super::join::{Phase, Trouble, meta_error};
+use super::join::{Membership, Phase, Trouble, meta_error};
 use super::mirror::Change;
 use super::operations::{Operation, Purpose};
+use super::reasons::Reasons;
 use super::types::{
-    ClusterNotice, Entry, HeldReason, Key, Meta, OperationId, Output, Record, StoreRevision,
-    TokenKey, Transaction, TransactionResult,
+    ClusterNotice, Entry, HeldReason, Key, Meta, OperationId, Output, Reason, Record,
+    StoreRevision, TokenKey, Transaction, TransactionResult,
 };
 use super::{CLOCK_TOLERANCE_MS, FORMAT, RETRY, Replica, SEEN_EVERY};
 use crate::time::Moment;
@@ -18,8 +20,8 @@ use crate::time::Moment;
 impl Replica {
     /// Notes that time has passed, and whether etcd is silent.
     pub(super) fn observe(&mut self, now: Moment) {
-        if let Some(silent) = self.membership.observe(now) {
-            self.enter(silent, now);
+        if self.membership.observe(now) {
+            self.enter(Trouble::Silent, self.membership.error.clone(), now);
         }
     }
 
@@ -30,7 +32,7 @@ impl Replica {
         membership.send(settings, view, mirror, floor, outputs, now);
         if self.membership.trouble.is_none() && self.membership.phase != Phase::Left {
             self.operations.resend(floor, now, &mut self.outputs);
-            let why = self.membership.last_error().clone();
+            let why = self.membership.error.text().clone();
             let owns_name = self.membership.phase == Phase::Joined;
             let (claims, mut parts) = self.claims_with_parts(now);
             claims.hold_late(&why, &mut parts);
@@ -102,17 +104,14 @@ impl Replica {
     }
 
     /// etcd cannot be used from now on.
-    pub(super) fn enter(&mut self, trouble: Trouble, now: Moment) {
-        let is_foreign = matches!(trouble, Trouble::Foreign(_));
+    pub(super) fn enter(&mut self, trouble: Trouble, reason: Reason, now: Moment) {
+        let is_foreign = trouble == Trouble::Foreign;
         if self.membership.phase == Phase::Left || (self.membership.is_foreign() && !is_foreign) {
             return;
         }
-        let why = trouble.reason().clone();
-        let known = self.membership.trouble.as_ref().is_some_and(|old| *old.reason() == why);
-        self.membership.trouble = Some(trouble);
-        if !known {
-            self.outputs.push(Output::Notice(ClusterNotice::Unreachable(why.clone())));
-        }
+        let why = reason.text().clone();
+        (self.membership.trouble, self.membership.error) = (Some(trouble), reason);
+        self.report_reason(Duration::ZERO, now);
         self.operations.answer_operators(&why, &mut self.outputs);
         let (claims, mut parts) = self.claims_with_parts(now);
         claims.hold_all(&HeldReason::Unreachable(why), &mut parts);
@@ -129,6 +128,15 @@ impl Replica {
         }
     }
 
+    /// Reports why etcd cannot be used, if that has not been reported and has been so for `least`.
+    pub(super) fn report_reason(&mut self, least: Duration, now: Moment) {
+        let Membership { trouble, error, .. } = &self.membership;
+        if trouble.is_some() && self.reasons.is_news(error.kind(), least, now) {
+            let notice = ClusterNotice::Unreachable(error.text().clone());
+            self.outputs.push(Output::Notice(notice));
+        }
+    }
+
     /// A beat has ended well if it has ended: etcd can be used, and `wrote` is the revision of this
     /// replica's record if that was written.
     pub(super) fn recover(&mut self, wrote: Option<u64>, answered: bool, now: Moment) {
@@ -136,12 +144,13 @@ impl Replica {
             self.own_record_written(revision, now);
         }
         let over = match self.membership.trouble {
-            Some(Trouble::Silent(_)) => answered,
-            Some(Trouble::Suspended(_)) => wrote.is_some(),
-            Some(Trouble::Foreign(_)) | None => false,
+            Some(Trouble::Silent) => answered,
+            Some(Trouble::Suspended) => wrote.is_some(),
+            Some(Trouble::Foreign) | None => false,
         };
         if over {
             self.membership.trouble = None;
+            self.reasons = Reasons::new(self.settings.failover);
             self.outputs.push(Output::Notice(ClusterNotice::Recovered));
         }
         if self.is_joined() && !self.membership.announced {
@@ -164,7 +173,7 @@ impl Replica {
                 ""
             };
             if !why.is_empty() {
-                self.enter(Trouble::Foreign(why.into()), now);
+                self.enter(Trouble::Foreign, why.into(), now);
             }
         }
         if self.membership.is_foreign() {
@@ -186,7 +195,7 @@ impl Replica {
             _ => None,
         };
         if let Some(error) = error {
-            return self.enter(Trouble::Suspended(error), now);
+            return self.enter(Trouble::Suspended, error.into(), now);
         }
         let changes = self.mirror.snapshot(entries, at.revision, now);
         self.members_changed(now);
@@ -262,7 +271,7 @@ impl Replica {
     /// `meta` has changed.
     pub(super) fn check_meta(&mut self, now: Moment) {
         match self.mirror.meta.as_ref().map(|(meta, _)| meta_error(meta, &self.settings)) {
-            Some(Some(error)) => self.enter(Trouble::Suspended(error), now),
+            Some(Some(error)) => self.enter(Trouble::Suspended, error.into(), now),
             Some(None) => {}
             None => self.membership.read_again(now),
         }
@@ -402,7 +411,7 @@ impl Replica {
         now: Moment,
     ) {
         match operation.purpose {
-            Purpose::CreateMeta => self.enter(Trouble::Suspended(why.clone()), now),
+            Purpose::CreateMeta => self.enter(Trouble::Suspended, why.clone().into(), now),
             Purpose::Leave => self.left(),
             Purpose::Take(hash) => {
                 let (claims, mut parts) = self.claims_with_parts(now);

@@ -1,5 +1,6 @@
 //! Input and output types of a replica.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,14 +158,70 @@ pub struct TransactionResult {
     pub read: Vec<Entry>,
 }
 
+/// Why etcd cannot be used: a text for operators, and its kind, which tells apart what must be logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    text: Arc<str>,
+    kind: Arc<str>,
+}
+
+impl Reason {
+    /// An etcd that does not respond, or cannot answer at present. It has many texts and one kind:
+    /// they change from attempt to attempt.
+    pub fn silence(text: impl Into<Arc<str>>) -> Self {
+        Self { text: text.into(), kind: "".into() }
+    }
+
+    /// The same kind with another text.
+    #[must_use]
+    pub fn with_text(self, text: impl Into<Arc<str>>) -> Self {
+        Self { text: text.into(), ..self }
+    }
+
+    /// What operators read, with the remedy.
+    pub const fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// Equal for reasons that differ only in numbers or endpoints. The kind of a silence is the least.
+    pub(crate) const fn kind(&self) -> &Arc<str> {
+        &self.kind
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A reason whose kind is its text without digits: some texts contain the time of the attempt.
+impl<T: Into<Arc<str>>> From<T> for Reason {
+    fn from(text: T) -> Self {
+        let text = text.into();
+        let kind: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+        Self { text, kind: kind.into() }
+    }
+}
+
 /// Why an operation has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreError {
     /// No response. The operation may have been executed, or may be later.
-    Unanswered(Arc<str>),
+    Unanswered(Reason),
     /// etcd refused it, and it was not executed: rights, user or password, a request that it does
     /// not understand.
     Refused(Arc<str>),
+}
+
+impl StoreError {
+    /// What operators read, with the remedy.
+    pub const fn text(&self) -> &Arc<str> {
+        match self {
+            Self::Unanswered(reason) => &reason.text,
+            Self::Refused(text) => text,
+        }
+    }
 }
 
 /// How many claims came to what, since the start.

@@ -54,7 +54,7 @@ use super::restore::RecalledCluster;
 use super::tasks::Tasks;
 use super::tokens::{Listing, Tokens};
 use crate::clock::{self, Stopwatch};
-use crate::cluster::etcd::Etcd;
+use crate::cluster::etcd::{Access, Etcd};
 use crate::cluster::link::{EndpointState, Link, LinkEvent, ReadResult};
 use crate::cluster::replica::{ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
 use crate::cluster::replica::{StoreRevision, TokenHash, TokenKey};
@@ -100,6 +100,8 @@ pub(crate) enum ClusterEvent {
     Link(LinkEvent),
     /// The connection and the keys of these settings were opened, or why not.
     Reopened(Box<(settings::Cluster, Result<Opened, String>)>),
+    /// What etcd has rejected was read again for these settings, or why it cannot be used.
+    Reread(Box<(settings::Cluster, Result<Access, String>)>),
     /// All keys were read, for a rotation of the key.
     RekeyRead(ReadResult),
     /// The endpoints were asked for their state.
@@ -229,6 +231,7 @@ impl Cluster {
         match event {
             ClusterEvent::Link(event) => self.on_link_event(event, now),
             ClusterEvent::Reopened(reopened) => self.on_reopened(reopened.0, reopened.1, log),
+            ClusterEvent::Reread(reread) => self.on_reread(&reread.0, reread.1),
             ClusterEvent::RekeyRead(read) => self.on_rekey_read(read),
             ClusterEvent::Endpoints(endpoints) => self.on_endpoints(endpoints),
         }
@@ -246,6 +249,9 @@ impl Cluster {
             LinkEvent::WatchEnded(error) => replica.watch_ended(&error, now),
             LinkEvent::BeatFinished { sent, result } => replica.beat_finished(sent, result, now),
             LinkEvent::Committed(id, result) => replica.committed(id, result, now),
+        }
+        if self.replica.unreachable().is_some() && self.link.engine().is_rejected() {
+            self.reread();
         }
     }
 
@@ -409,7 +415,10 @@ impl Cluster {
 
     fn on_notice_of_replica(&mut self, notice: &ClusterNotice, tokens: &mut Tokens) {
         match notice {
-            ClusterNotice::Unreachable(_) => self.unreachable_since = Some(clock::wall_clock()),
+            // Again, if the reason has changed.
+            ClusterNotice::Unreachable(_) => {
+                self.unreachable_since.get_or_insert_with(clock::wall_clock);
+            }
             ClusterNotice::Recovered | ClusterNotice::Joined { .. } => {
                 self.unreachable_since = None;
             }

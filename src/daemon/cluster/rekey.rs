@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Cluster, ClusterEvent};
 use crate::cluster::link::{Engine as _, ReadResult};
 use crate::cluster::record::path;
-use crate::cluster::replica::{Key, KeyId, OperationId, Record, StoreError, TokenKey};
+use crate::cluster::replica::{Key, KeyId, OperationId, Record, TokenKey};
 use crate::cluster::seal::key_of;
 use crate::control::{ApiError, ApiErrorKind, RekeyView};
 
@@ -95,9 +95,7 @@ impl Cluster {
         let Some(rekey) = self.rekey.as_mut().filter(|rekey| rekey.view.running) else { return };
         let entries = match read {
             Ok((_, entries)) => entries,
-            Err(StoreError::Unanswered(error) | StoreError::Refused(error)) => {
-                return rekey.end(Some(error.to_string()));
-            }
+            Err(error) => return rekey.end(Some(error.text().to_string())),
         };
         rekey.rounds += 1;
         let values = entries.into_iter().filter_map(|entry| match (entry.key, entry.record) {

@@ -20,7 +20,7 @@ use crate::daemon::tasks::blocking::{CLUSTER, blocking_among, with_disk_timeout}
 use crate::event_log::EventLog;
 use crate::settings;
 
-/// Pause between attempts to read files that could not be used at the start.
+/// Pause before files are read again that could not be used, or that etcd has rejected.
 const FILE_RETRY: Duration = Duration::from_secs(2);
 
 /// The connection and the keys of a configuration.
@@ -89,15 +89,40 @@ impl Cluster {
     /// Reads the files again after a pause, in place of an earlier attempt that has not ended.
     pub(super) fn reopen(&mut self, settings: settings::Cluster, pause: Duration) {
         let reopening = self.work.spawn(async move {
-            sleep(pause).await;
             let again = settings.clone();
-            let read = blocking_among(&CLUSTER, move || Opened::read(&again));
-            let hangs = || Err("a disk does not respond".to_owned());
-            let opened = with_disk_timeout(read).await.unwrap_or_else(hangs);
+            let opened = read_after(pause, move || Opened::read(&again)).await;
             ClusterEvent::Reopened(Box::new((settings, opened)))
         });
         if let Some(earlier) = self.reopening.replace(reopening) {
             earlier.abort();
+        }
+    }
+
+    /// etcd has rejected the password or a certificate: its file may have been read while it was being
+    /// written. Reads the files again after a pause, unless they are being read.
+    pub(super) fn reread(&mut self) {
+        if self.reopening.as_ref().is_some_and(|reading| !reading.is_finished()) {
+            return;
+        }
+        let settings = self.settings.clone();
+        let rereading = self.work.spawn(async move {
+            let variables = |name: &str| std::env::var_os(name);
+            let again = settings.clone();
+            let read = move || Access::open(&again, &variables);
+            ClusterEvent::Reread(Box::new((settings, read_after(FILE_RETRY, read).await)))
+        });
+        self.reopening = Some(rereading);
+    }
+
+    /// The next attempt uses what was read. It comes when it would have come anyway: a login that
+    /// fails often may be locked.
+    pub(super) fn on_reread(&self, settings: &settings::Cluster, access: Result<Access, String>) {
+        // A reload may have replaced the settings meanwhile. What could not be read is read again after
+        // the next rejection.
+        if let Ok(access) = access
+            && *settings == self.settings
+        {
+            self.link.engine().renew(access);
         }
     }
 
@@ -149,6 +174,16 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Reads files after a pause, beside the loop.
+async fn read_after<T: Send + 'static>(
+    pause: Duration,
+    read: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    sleep(pause).await;
+    let read = with_disk_timeout(blocking_among(&CLUSTER, read)).await;
+    read.unwrap_or_else(|| Err("a disk does not respond".to_owned()))
 }
 
 /// The endpoints, before they were asked.

@@ -3,9 +3,12 @@ use std::fs;
 use super::asking::FIRST_VIEW_TIMEOUT;
 use super::*;
 use crate::api::Client;
+use crate::cluster::etcd::tests::member;
+use crate::cluster::link::Engine as _;
 use crate::cluster::record::path;
 use crate::cluster::replica::{
-    Claim, Entry, FORMAT, Key, Meta, Record, SpendId, SpendRequest, Spent, TransactionResult,
+    Claim, Entry, FORMAT, Key, Meta, Record, SpendId, SpendRequest, Spent, StoreError,
+    TransactionResult,
 };
 use crate::cluster::seal::{Plain, Refresh};
 use crate::daemon::tokens::{TokenConfig, TokenOrigin};
@@ -20,7 +23,7 @@ const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 /// A replica whose etcd never responds, with the tokens `quotes` and `orders`, which are not added
 /// yet.
 struct World {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     cluster: Cluster,
     tokens: Tokens,
     tasks: Tasks,
@@ -41,11 +44,18 @@ impl World {
     }
 
     fn with_etcd(etcd: &str) -> Self {
+        Self::with_cluster(&format!("etcd = [\"{etcd}\"]\n"))
+    }
+
+    /// With these keys of `[cluster]`, in which `FOLDER` stands for a folder with a file `password`.
+    fn with_cluster(keys: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
         fs::write(dir.join("key"), KEY).unwrap();
+        fs::write(dir.join("password"), "ha").unwrap();
+        let keys = keys.replace("FOLDER", dir.to_str().unwrap());
         let text = format!(
-            "[cluster]\netcd = [\"{etcd}\"]\nname = \"keeper-a\"\n\
+            "[cluster]\n{keys}name = \"keeper-a\"\n\
              key = {{ file = \"{0}/key\" }}\n[server.sarus]\nurl = \"http://127.0.0.1:1\"\n\
              [token.quotes]\nserver = \"sarus\"\nfile = \"{0}/quotes.token\"\n\
              [token.orders]\nserver = \"sarus\"\nfile = \"{0}/orders.token\"\n",
@@ -70,7 +80,7 @@ impl World {
         let opened = Opened::read(&cluster).unwrap();
         let cluster = Cluster::new(cluster, opened, RecalledCluster::default(), &mut tokens);
         let tasks = Tasks::default();
-        Self { _folder: folder, cluster, tokens, tasks, configs }
+        Self { folder, cluster, tokens, tasks, configs }
     }
 
     /// Adds a token with a value.
@@ -461,6 +471,62 @@ async fn check_of_an_operators_value_ends_when_another_value_comes_or_cannot_be_
         let asks = world.cluster.replica.asks(&key);
         assert_eq!(world.tokens.scheduler.is_asked(id), asks, "{sealed_for}");
     }
+}
+
+/// A replica with the password `ha` at an etcd whose password is `half`.
+async fn denied() -> World {
+    let (etcd, _) = member(|_, request| {
+        let body = if request.contains(r#""password":"ha""#) {
+            r#"{"code":3, "message":"etcdserver: authentication failed, invalid user ID or password"}"#
+        } else if request.contains(r#""password":"half""#) {
+            r#"{"token":"t"}"#
+        } else {
+            r#"{"header":{"cluster_id":"1", "revision":"10"}}"#
+        };
+        Some(body.to_owned())
+    })
+    .await;
+    World::with_cluster(&format!(
+        "etcd = [\"{etcd}\"]\nuser = \"keeper\"\npassword = {{ file = \"FOLDER/password\" }}\n"
+    ))
+}
+
+#[tokio::test]
+async fn password_that_etcd_denies_is_read_again_before_the_next_login() {
+    let mut world = denied().await;
+    let engine = Arc::clone(world.cluster.link.engine());
+    let denied = engine.read().await;
+    assert!(matches!(denied, Err(StoreError::Refused(_))), "{denied:?}");
+    // Two rejections lead to one reading.
+    for _ in 0..2 {
+        world.cluster.on_link_event(LinkEvent::Read(denied.clone()), clock::now());
+        assert_eq!(world.cluster.work.len(), 1);
+    }
+    fs::write(world.folder.path().join("password"), "half").unwrap();
+    // Skips the pause.
+    tokio::time::pause();
+    let event = Cluster::next(Some(&mut world.cluster)).await;
+    tokio::time::resume();
+    world.cluster.on_event(event, &mut world.tokens.log);
+    let read = engine.read().await;
+    assert!(read.is_ok(), "{read:?}");
+    world.cluster.on_link_event(LinkEvent::WatchEnded("lost".into()), clock::now());
+    assert_eq!(world.cluster.work.len(), 0, "it is read again only after a rejection");
+}
+
+#[tokio::test]
+async fn password_that_was_read_for_earlier_settings_is_not_used() {
+    let mut world = denied().await;
+    let engine = Arc::clone(world.cluster.link.engine());
+    fs::write(world.folder.path().join("password"), "half").unwrap();
+    let earlier = world.cluster.settings.clone();
+    let read = || Access::open(&earlier, &|name| std::env::var_os(name));
+    world.cluster.settings.old_key = Some(earlier.key.clone());
+    world.cluster.on_reread(&earlier, read());
+    assert!(engine.read().await.is_err(), "the password is still the one before");
+    world.cluster.settings = earlier.clone();
+    world.cluster.on_reread(&earlier, read());
+    assert!(engine.read().await.is_ok());
 }
 
 #[path = "unended_tests.rs"]

@@ -364,7 +364,7 @@ async fn private_authority_must_be_configured() {
     let Err(StoreError::Unanswered(why)) = engine(&settings).read().await else {
         panic!("the authority is not known");
     };
-    assert!(why.contains("`ca_file` of [cluster]"), "{why}");
+    assert!(why.text().contains("`ca_file` of [cluster]"), "{why}");
     settings.ca_file = Some(path);
     let engine = engine(&settings);
     let at = write(&engine, take(1)).await;

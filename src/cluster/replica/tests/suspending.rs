@@ -262,3 +262,93 @@ fn the_newest_revision_is_reported_to_be_persisted() {
     assert_eq!(seen.clone().next_back(), Some(etcd.at));
     assert!((9..=12).contains(&seen.count()));
 }
+
+/// Reads or beats fail for this reason, for a time.
+fn fail(a: &mut Peer, error: &StoreError, time: Duration) {
+    let end = a.now + time;
+    while a.now < end {
+        for output in std::mem::take(&mut a.replica.outputs) {
+            match output {
+                Output::Read => a.replica.read_finished(Err(error.clone()), a.now),
+                Output::Beat { .. } => {
+                    a.replica.beat_finished(a.now, Err(error.clone()), a.now);
+                }
+                report => a.reports.push(report),
+            }
+        }
+        a.now = a.replica.next_wake().unwrap_or(end).clamp(a.now, end);
+        a.replica.wake(a.now);
+    }
+    a.reports.extend(a.replica.outputs.extract_if(.., |it| matches!(it, Output::Notice(_))));
+}
+
+fn silence(text: &str) -> StoreError {
+    StoreError::Unanswered(Reason::silence(text))
+}
+
+fn unanswered(text: &str) -> StoreError {
+    StoreError::Unanswered(text.into())
+}
+
+fn unreachable(reasons: &[&str]) -> Vec<ClusterNotice> {
+    reasons.iter().map(|reason| ClusterNotice::Unreachable((*reason).into())).collect()
+}
+
+#[test]
+fn another_reason_is_reported_once_when_it_has_lasted_for_one_failover() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    fail(&mut a, &unanswered("connection refused"), FAILOVER * 3);
+    let expired = unanswered("expired at 12:00:00");
+    fail(&mut a, &expired, FAILOVER.saturating_sub(seconds(2)));
+    assert_eq!(a.notices(), unreachable(&["connection refused"]));
+    assert_eq!(a.replica.unreachable(), Some("expired at 12:00:00"));
+    fail(&mut a, &expired, FAILOVER);
+    assert_eq!(a.notices(), unreachable(&["expired at 12:00:00"]));
+    // The time of the attempt is no other reason.
+    fail(&mut a, &unanswered("expired at 12:00:30"), FAILOVER * 10);
+    assert_eq!(a.notices(), []);
+    a.settle(&mut etcd);
+    a.pass(seconds(5), &mut etcd);
+    assert_eq!(a.notices(), [ClusterNotice::Recovered]);
+    // Another outage is reported from its beginning.
+    fail(&mut a, &unanswered("expired at 13:00:00"), FAILOVER + seconds(2));
+    assert_eq!(a.notices(), unreachable(&["expired at 13:00:00"]));
+}
+
+#[test]
+fn refusal_after_another_reason_is_reported_at_once() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    fail(&mut a, &unanswered("connection refused"), FAILOVER * 2);
+    fail(&mut a, &StoreError::Refused("password denied".into()), seconds(2));
+    assert_eq!(a.notices(), unreachable(&["connection refused", "password denied"]));
+    // The certificate expires while the replica is suspended.
+    fail(&mut a, &unanswered("expired"), FAILOVER * 3);
+    assert_eq!(a.notices(), unreachable(&["expired"]));
+    assert_eq!(a.replica.unreachable(), Some("expired"));
+}
+
+#[test]
+fn silence_with_changing_texts_is_reported_once() {
+    let mut etcd = Etcd::new();
+    let mut a = Peer::joined("a", &mut etcd);
+    for text in ["no response", "no leader", "request timed out"] {
+        fail(&mut a, &silence(text), FAILOVER * 3);
+    }
+    assert_eq!(a.notices(), unreachable(&["no response"]));
+}
+
+#[test]
+fn reasons_that_alternate_are_reported_ever_less() {
+    for (pause, at_most) in [(seconds(1), 2), (FAILOVER * 4, 8)] {
+        let mut etcd = Etcd::new();
+        let mut a = Peer::joined("a", &mut etcd);
+        for _ in 0..200 {
+            fail(&mut a, &StoreError::Refused("password denied".into()), pause);
+            fail(&mut a, &unanswered("connection refused"), pause);
+        }
+        let notices = a.notices().len();
+        assert!((1..=at_most).contains(&notices), "{notices} lines with a change each {pause:?}");
+    }
+}
