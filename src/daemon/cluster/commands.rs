@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::Cluster;
-use super::spendings::count_of;
+use super::claiming::count_of;
 use crate::clock;
 use crate::cluster::replica::{Count, OperationId, TokenKey};
 use crate::control::{ApiError, ApiErrorKind, Caller, Reply};

@@ -11,14 +11,18 @@
 //! publishing  values of this replica, for the others
 //! queue       what the replica reports about tokens, until it is handled
 //! asking      lists tokens, and tells the scheduler which ones are asked about here
+//! claiming    requests a claim for an action, and ends it
 //! spendings   actions that wait for a claim or have one
 //! unended     spendings whose end may not be in etcd
+//! leaving     what happens when the daemon stops
 //! notices     events
 //! setup       keys, connection and random numbers
 //! ```
 
 mod asking;
+mod claiming;
 mod commands;
+mod leaving;
 mod notices;
 mod publishing;
 mod queue;
@@ -35,19 +39,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
 
+pub(crate) use self::claiming::is_spending;
 pub(crate) use self::commands::Pause;
+pub(crate) use self::leaving::LONGEST_LEAVE;
 pub(crate) use self::publishing::obtained;
 pub(crate) use self::setup::Opened;
-pub(crate) use self::spendings::{Spending, is_spending};
+pub(crate) use self::spendings::Spending;
 
 use self::asking::Asking;
 use self::commands::Answers;
 use self::queue::Queue;
 use self::rekey::Rekey;
 use self::setup::{boot_id, random};
-use self::spendings::{HELD_RETRY, Spendings};
+use self::spendings::Spendings;
 use self::values::Values;
 use super::queries::ClusterView;
 use super::restore::RecalledCluster;
@@ -56,8 +61,8 @@ use super::tokens::{Listing, Tokens};
 use crate::clock::{self, Stopwatch};
 use crate::cluster::etcd::{Access, Etcd};
 use crate::cluster::link::{EndpointState, Link, LinkEvent, ReadResult};
-use crate::cluster::replica::{ClusterNotice, HeldReason, Output, Replica, ReplicaSettings};
-use crate::cluster::replica::{StoreRevision, TokenHash, TokenKey};
+use crate::cluster::replica::{ClusterNotice, Output, Replica, ReplicaSettings};
+use crate::cluster::replica::{StoreRevision, TokenKey};
 use crate::cluster::seal::Keys;
 use crate::control::{EndpointView, Reply};
 use crate::event_log::EventLog;
@@ -74,20 +79,6 @@ const SEEN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a turn works on what the replica reports about single tokens. The rest is backlog.
 const SLICE: Duration = Duration::from_millis(1);
-
-/// How long leaving the cluster may take: then the lease ends by itself.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long it may take while a value is not known to be in etcd: enough for one endpoint that hangs,
-/// a pause, and the next endpoints.
-const LAST_STORE_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// The longest of both, and how long ending the lease may take.
-pub(crate) const LONGEST_LEAVE: Duration =
-    LAST_STORE_TIMEOUT.saturating_add(Duration::from_secs(1));
-
-/// The least pause between two turns while this replica leaves.
-const LEAVE_TICK: Duration = Duration::from_millis(4);
 
 /// Environment variable of debug builds: claims end with the lease, which is not safe. Tests set it to
 /// see that they would notice two spendings at once.
@@ -369,50 +360,6 @@ impl Cluster {
         }
     }
 
-    fn release(&mut self, token: Option<TokenHash>, now: Moment, tokens: &mut Tokens) {
-        for (hash, id) in self.spendings.take_held(token) {
-            if tokens.cluster_key(id).is_some_and(|key| key.hash() == hash) {
-                tokens.scheduler.release_deferred(id, now);
-            }
-        }
-    }
-
-    fn on_held(
-        &mut self,
-        spending: Spending,
-        reason: &HeldReason,
-        retry_at: Moment,
-        now: Moment,
-        tokens: &mut Tokens,
-    ) {
-        let why = match reason {
-            HeldReason::Claimed { replica } if **replica == *self.settings.name => {
-                Some("the end of an earlier login or renewal of this replica is not in etcd")
-            }
-            HeldReason::NotJoined => Some("this replica has not joined the cluster"),
-            HeldReason::Outdated => Some("the value or the attempts in etcd have changed"),
-            // Reported otherwise.
-            HeldReason::Claimed { .. } | HeldReason::Unreachable(_) => None,
-        };
-        if let Some(why) = why.filter(|_| tokens.scheduler.expects(spending.ticket)) {
-            self.report_long_wait(&spending, why, now, tokens);
-        }
-        let Spending { ticket, key, .. } = spending;
-        if !tokens.scheduler.expects(ticket) {
-            return tokens.cancel(ticket);
-        }
-        let by_etcd = matches!(reason, HeldReason::Unreachable(_));
-        let overdue = self.replica.overdue(key.hash()).map(|overdue| overdue.since);
-        let is_new = self.spendings.hold(key.hash(), ticket.token, by_etcd, overdue);
-        if let HeldReason::Unreachable(error) = reason
-            && is_new
-        {
-            notices::held(ticket.token, error, retry_at.since(now), tokens);
-        }
-        tokens.scheduler.defer(ticket, retry_at, now);
-        self.values.retry_now(key, now);
-    }
-
     fn on_notice_of_replica(&mut self, notice: &ClusterNotice, tokens: &mut Tokens) {
         match notice {
             // Again, if the reason has changed.
@@ -498,55 +445,6 @@ impl Cluster {
         self.is_name_taken.then(|| self.settings.name.clone())
     }
 
-    /// The daemon stops: no spending begins any more. Those under way may end, and their values are
-    /// stored; then this replica leaves.
-    pub(crate) fn stop(&mut self, tokens: &mut Tokens) {
-        let now = clock::now();
-        self.is_stopping = true;
-        for spending in self.spendings.take_waiting() {
-            put_off(&spending, now, tokens);
-        }
-        self.answers.stop(&mut tokens.log);
-        self.replica.leave(now);
-    }
-
-    /// Waits until the values of spendings that have ended are stored and this replica has left, for
-    /// a limited time.
-    pub(crate) async fn leave(mut self: Box<Self>, tokens: &mut Tokens, tasks: &mut Tasks) {
-        self.finish(tokens, tasks).await;
-        self.persist_seen(tokens);
-        self.link.leave().await;
-    }
-
-    /// Waits until this replica has left. What takes longer than the time-out ends with the lease.
-    async fn finish(&mut self, tokens: &mut Tokens, tasks: &mut Tasks) {
-        let began = clock::now();
-        // Without a member's key there is nothing to leave.
-        while !self.has_left && self.asking.has_listed() {
-            let now = clock::now();
-            for start in self.turn(now, tokens, tasks) {
-                self.end_unbegun(&start.spending);
-            }
-            let is_storing = self.replica.has_unstored_values();
-            let longest = if is_storing { LAST_STORE_TIMEOUT } else { LEAVE_TIMEOUT };
-            if self.has_left || now.since(began) >= longest {
-                break;
-            }
-            let end = began + longest;
-            let due = self.due().map_or(end, |due| due.min(end));
-            // A response that is missing triggers nothing: the replica repeats its request by itself.
-            tokio::select! {
-                event = self.link.next_event() => self.on_link_event(event, clock::now()),
-                () = sleep(due.since(now).max(LEAVE_TICK)) => {}
-            }
-        }
-    }
-
-    /// Whether a value of this replica is on its way to etcd: lost if the daemon ended now.
-    pub(crate) fn is_storing(&self) -> bool {
-        self.replica.has_unstored_values()
-    }
-
     /// What queries read.
     pub(crate) fn view(&self) -> ClusterView<'_> {
         ClusterView {
@@ -573,15 +471,6 @@ impl Cluster {
             set_paused(id, is_paused, now, tokens);
         }
         self.answers.set_paused(key, is_paused);
-    }
-}
-
-/// Gives a spending that may not begin now back to the scheduler.
-fn put_off(spending: &Spending, now: Moment, tokens: &mut Tokens) {
-    if tokens.scheduler.expects(spending.ticket) {
-        tokens.scheduler.defer(spending.ticket, now + HELD_RETRY, now);
-    } else {
-        tokens.cancel(spending.ticket);
     }
 }
 
