@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::mirror::{Mirror, SeenClaim};
 use super::operations::{Operations, Purpose};
+use super::token_key::{TokenHash, TokenKey};
 use super::types::{
     Claim, ClaimCounts, Count, HeldReason, Key, Output, Record, ReplicaSettings, SpendId,
-    SpendRequest, Spent, TokenHash, TokenKey, Transaction,
+    SpendRequest, Spent, Transaction,
 };
 use crate::time::Moment;
 

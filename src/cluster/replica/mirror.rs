@@ -8,9 +8,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::types::{
-    Claim, Count, Entry, Key, Member, Meta, Record, TokenHash, TokenKey, Transaction,
-};
+use super::token_key::{TokenHash, TokenKey};
+use super::types::{Claim, Count, Entry, Key, Member, Meta, Record, Transaction};
 use crate::time::Moment;
 
 /// Assumed limit of a claim that cannot be read.

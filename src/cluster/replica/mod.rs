@@ -6,7 +6,9 @@
 //! From top to bottom; a file calls only files below it:
 //!
 //! ```text
-//! mod         inputs and queries
+//! mod         inputs
+//! queries     what a replica knows
+//! results     what follows the result of a transaction
 //! steps       what follows an input, and in which order
 //! join        reading, the name, beats, whether etcd can be used
 //! values      puts verified values into etcd
@@ -17,15 +19,19 @@
 //! reach       who reaches which server
 //! reasons     which reasons why etcd cannot be used are logged
 //! types
+//! token_key   how a token is named in the cluster
 //! ```
 
 mod claims;
 mod join;
 mod mirror;
 mod operations;
+mod queries;
 mod reach;
 mod reasons;
+mod results;
 mod steps;
+mod token_key;
 mod types;
 mod values;
 mod view;
@@ -34,10 +40,11 @@ mod view;
 mod tests;
 
 pub use self::claims::stolen_after;
+pub use self::token_key::{SLOTS, TokenHash, TokenKey};
 pub use self::types::{
     Claim, ClaimCounts, ClusterNotice, Count, Entry, HeldReason, Key, KeyId, Member, Meta,
-    OperationId, Output, Overdue, Reason, Record, ReplicaSettings, SLOTS, SpendId, SpendRequest,
-    Spent, StoreError, StoreRevision, TokenHash, TokenKey, Transaction, TransactionResult,
+    OperationId, Output, Overdue, Reason, Record, ReplicaSettings, SpendId, SpendRequest, Spent,
+    StoreError, StoreRevision, Transaction, TransactionResult,
 };
 
 use std::sync::Arc;
@@ -128,88 +135,6 @@ impl Replica {
         self.advance(now);
     }
 
-    /// Whether another replica checks the token because this one does not reach its server.
-    pub fn is_helped(&self, token: &TokenKey) -> bool {
-        self.view.names(token.server()) && !self.is_asker(token)
-    }
-
-    /// Whether this replica asks about the token.
-    pub fn asks(&self, token: &TokenKey) -> bool {
-        self.view.asks(token)
-    }
-
-    /// Whether this replica knows who asks about what. Before that, it asks about everything.
-    pub fn has_view(&self) -> bool {
-        self.view.exists()
-    }
-
-    /// The replica that asks about the token by computation; `None` before there is a view.
-    pub fn asker(&self, token: &TokenKey) -> Option<&Arc<str>> {
-        self.view.asker(token)
-    }
-
-    /// Whether this replica asks about the token by computation.
-    pub fn is_asker(&self, token: &TokenKey) -> bool {
-        self.view.asker(token) == Some(&self.settings.name)
-    }
-
-    /// Whether all living replicas can ask about the same tokens, as far as this token is concerned.
-    pub fn agrees(&self, token: TokenHash) -> bool {
-        self.view.agrees(token.slot())
-    }
-
-    /// The names of the living replicas, sorted, this one included.
-    pub fn members(&self) -> Vec<Arc<str>> {
-        self.view.members().cloned().collect()
-    }
-
-    /// The records of the living replicas in etcd, sorted by name.
-    pub fn member_records(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Member>)> {
-        self.mirror.members.iter().filter_map(|(name, (_, member))| Some((name, member.as_ref()?)))
-    }
-
-    /// Who spends for the token, and since when, as far as this replica has seen.
-    pub fn claim_of(&self, token: TokenHash) -> Option<(&Arc<str>, Moment)> {
-        self.mirror.claims.get(&token).map(|seen| (&seen.claim.replica, seen.seen))
-    }
-
-    /// When the claim of another replica for a token, if there is one, is to be over.
-    pub fn overdue(&self, token: TokenHash) -> Option<Overdue> {
-        let seen = self.mirror.claims.get(&token)?;
-        let replica = &seen.claim.replica;
-        (*replica != self.settings.name).then(|| Overdue {
-            replica: replica.clone(),
-            since: seen.seen + seen.claim.limit,
-            free_at: claims::free_at(seen, &self.settings),
-        })
-    }
-
-    /// How many claims came to what.
-    pub fn claim_counts(&self) -> ClaimCounts {
-        self.claims.counts
-    }
-
-    /// The key that seals new values; `None` before `meta` was read.
-    pub fn seal_key(&self) -> Option<KeyId> {
-        let (meta, _) = self.mirror.meta.as_ref()?;
-        meta.as_ref().ok().map(|meta| meta.key)
-    }
-
-    /// The newest state of etcd that this replica has seen.
-    pub fn seen(&self) -> Option<StoreRevision> {
-        self.seen
-    }
-
-    /// The claims under way, as far as this replica has seen: which token, who, and since when.
-    pub fn claims(&self) -> impl Iterator<Item = (&TokenKey, &Arc<str>, Moment)> {
-        self.mirror.claims.values().map(|seen| (&seen.token, &seen.claim.replica, seen.seen))
-    }
-
-    /// How many of the tokens that this replica lists each living replica asks about, by name.
-    pub fn shares(&self) -> Vec<(Arc<str>, usize)> {
-        self.view.shares()
-    }
-
     /// The keys that this replica can open are others by now.
     pub fn set_keys(&mut self, keys: Vec<KeyId>, now: Moment) {
         self.observe(now);
@@ -223,16 +148,6 @@ impl Replica {
             }
         }
         self.advance(now);
-    }
-
-    /// Why etcd cannot be used at present; `None` if it can.
-    pub fn unreachable(&self) -> Option<&str> {
-        self.membership.trouble.map(|_| &**self.membership.error.text())
-    }
-
-    /// Whether this replica is a member, and etcd can be used.
-    pub fn is_joined(&self) -> bool {
-        self.membership.hold_reason().is_none()
     }
 
     /// A part of all keys was read: etcd answers.
@@ -368,18 +283,6 @@ impl Replica {
         }
     }
 
-    /// Whether a granted spending may still begin at `now`. If not, [`Replica::spent`] follows
-    /// without a value.
-    pub fn may_begin(&self, id: SpendId, now: Moment) -> bool {
-        self.claims.may_begin(id, &self.mirror, now)
-    }
-
-    /// The revision of the value that was in etcd when the claim for this spending was sent; 0: there
-    /// was none. `None`: the spending is not known.
-    pub fn spends_over(&self, id: SpendId) -> Option<u64> {
-        self.claims.base(id)
-    }
-
     /// A granted spending has ended: the value is put into etcd, and the claim is released.
     pub fn spent(&mut self, id: SpendId, result: Spent, now: Moment) {
         let (claims, mut parts) = self.claims_with_parts(now);
@@ -393,13 +296,6 @@ impl Replica {
         claims.not_begun(id, &mut parts);
     }
 
-    /// Whether a value of this replica was sent to etcd, and no response has confirmed it.
-    pub fn has_unstored_values(&self) -> bool {
-        // Without etcd, a published value is still in its source.
-        let is_usable = self.membership.trouble.is_none();
-        self.claims.has_unstored() || (is_usable && !self.publications.is_idle())
-    }
-
     /// Puts a verified value into etcd that does not come from a spending, over the value at revision
     /// `base` only; 0: over none. That is the newest one that the caller has dealt with. Ends in
     /// [`Output::Published`] or [`Output::Dropped`].
@@ -408,11 +304,6 @@ impl Replica {
         let is_gone = self.mirror.revision(&Key::Value(token.clone())) == 0;
         self.publications.add(token, value, if is_gone { 0 } else { base });
         self.send_publications(now);
-    }
-
-    /// The attempts of a token that count, as far as this replica has seen.
-    pub fn counted(&self, token: TokenHash) -> u32 {
-        self.mirror.counted(token)
     }
 
     /// Lowers the attempts in etcd: the value of one has lived long enough, so it does not count any
@@ -432,12 +323,6 @@ impl Replica {
         };
         let floor = self.floor();
         self.operations.start(purpose, transaction, floor, &mut self.outputs);
-    }
-
-    /// Whether a value is being put into etcd that does not come from a spending.
-    #[cfg(test)]
-    pub(crate) fn is_publishing(&self, token: TokenHash) -> bool {
-        self.publications.has(token)
     }
 
     /// An operator pauses a token for all replicas, or resumes it. Ends in [`Output::Answered`].

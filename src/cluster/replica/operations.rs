@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::types::{OperationId, Output, TokenHash, TokenKey, Transaction};
+use super::token_key::{TokenHash, TokenKey};
+use super::types::{OperationId, Output, Transaction};
 use crate::time::Moment;
 
 /// What a transaction is for.

@@ -8,13 +8,14 @@ use std::time::Duration;
 use super::claims::{Claims, Parts};
 use super::join::{Membership, Phase, Trouble, meta_error};
 use super::mirror::Change;
-use super::operations::{Operation, Purpose};
+use super::operations::Purpose;
 use super::reasons::Reasons;
+use super::token_key::TokenKey;
 use super::types::{
     ClusterNotice, Entry, HeldReason, Key, Meta, OperationId, Output, Reason, Record,
-    StoreRevision, TokenKey, Transaction, TransactionResult,
+    StoreRevision, Transaction,
 };
-use super::{CLOCK_TOLERANCE_MS, FORMAT, RETRY, Replica, SEEN_EVERY};
+use super::{CLOCK_TOLERANCE_MS, FORMAT, Replica, SEEN_EVERY};
 use crate::time::Moment;
 
 impl Replica {
@@ -297,7 +298,7 @@ impl Replica {
     }
 
     /// Continues to join, or to be a member.
-    fn join(&mut self, now: Moment) {
+    pub(super) fn join(&mut self, now: Moment) {
         if self.mirror.meta.is_none() || self.membership.is_foreign() {
             return;
         }
@@ -316,116 +317,6 @@ impl Replica {
         let changes = self.mirror.written(&written, revision, now);
         self.take_changes(changes, now);
         self.join(now); // It may have been deleted since.
-    }
-
-    /// A transaction has a definite result.
-    pub(super) fn finish(
-        &mut self,
-        id: OperationId,
-        operation: Operation,
-        result: TransactionResult,
-        now: Moment,
-    ) {
-        let Operation { purpose, transaction, .. } = operation;
-        let revision = result.at.revision;
-        let done = result.succeeded.then_some(revision);
-        // A repetition fails if the first execution succeeded.
-        let has = |(key, record): &(Key, Record)| {
-            result.read.iter().any(|e| e.key == *key && e.record.as_ref() == Some(record))
-        };
-        let is_done = result.succeeded || transaction.puts.iter().all(has);
-        let changes = if result.succeeded {
-            let mut changes = self.mirror.written(&transaction, revision, now);
-            changes.retain(|c| !matches!(c, Change::Value(..) | Change::Counted(..)));
-            changes
-        } else {
-            self.mirror.read(result.read, revision, now)
-        };
-        self.take_changes(changes, now);
-        let floor = self.floor();
-        match purpose {
-            Purpose::CreateMeta if self.mirror.meta.is_some() => self.join(now),
-            Purpose::CreateMeta => self.membership.read_again(now),
-            Purpose::Take(hash) => {
-                let (claims, mut parts) = self.claims_with_parts(now);
-                claims.taken(hash, &transaction, result.succeeded, &mut parts);
-            }
-            Purpose::End(hash) => {
-                let (claims, mut parts) = self.claims_with_parts(now);
-                if let Some(unstored) = claims.ended(hash, done, &mut parts) {
-                    let base = self.mirror.revision(&Key::Value(unstored.token.clone()));
-                    self.publish(base, unstored.token, unstored.value, now);
-                }
-            }
-            Purpose::Publish(hash) => {
-                let Self { settings, mirror, operations, outputs, publications, .. } = self;
-                let mut parts = Parts { settings, mirror, operations, out: outputs, floor, now };
-                publications.published(hash, done, &mut parts);
-            }
-            Purpose::Release(_) | Purpose::Refund(_) => {}
-            Purpose::Pause(token, paused) => {
-                if result.succeeded || self.mirror.is_paused(token.hash()) == paused {
-                    self.outputs.push(Output::Answered(id, Ok(())));
-                } else {
-                    let transaction = self.pause(&token, paused);
-                    let purpose = Purpose::Pause(token, paused);
-                    self.operations.retry(id, Operation::new(purpose, transaction), now);
-                }
-            }
-            Purpose::Rekey => {
-                // Others see a new value. Only its revision is new to this replica.
-                if let (Some(revision), [(Key::Value(token), Record::Value(value))]) =
-                    (done, &*transaction.puts)
-                {
-                    let (token, value) = (token.clone(), value.clone());
-                    self.outputs.push(Output::Published { token, revision, value });
-                }
-                let result = if is_done { Ok(()) } else { Err("it has changed meanwhile".into()) };
-                self.outputs.push(Output::Answered(id, result));
-            }
-            Purpose::Leave => self.left(),
-        }
-    }
-
-    /// A transaction was executed or not, or will be.
-    pub(super) fn finish_unanswered(&mut self, id: OperationId, operation: Operation, now: Moment) {
-        match operation.purpose {
-            Purpose::CreateMeta => self.membership.read_again(now),
-            Purpose::Leave => self.left(),
-            // The next check tries it again.
-            Purpose::Refund(_) => {}
-            Purpose::Take(hash) if self.claims.shows_own(hash, &self.mirror) => {
-                let (claims, mut parts) = self.claims_with_parts(now);
-                claims.taken(hash, &operation.transaction, false, &mut parts);
-            }
-            _ => self.operations.retry(id, operation, now + RETRY),
-        }
-    }
-
-    /// A transaction was not executed.
-    pub(super) fn finish_refused(
-        &mut self,
-        id: OperationId,
-        operation: Operation,
-        why: &Arc<str>,
-        now: Moment,
-    ) {
-        match operation.purpose {
-            Purpose::CreateMeta => self.enter(Trouble::Suspended, why.clone().into(), now),
-            Purpose::Leave => self.left(),
-            Purpose::Take(hash) => {
-                let (claims, mut parts) = self.claims_with_parts(now);
-                claims.refused(hash, why, &mut parts);
-            }
-            Purpose::Pause(..) | Purpose::Rekey => {
-                self.outputs.push(Output::Answered(id, Err(why.clone())));
-            }
-            Purpose::Refund(_) => {}
-            Purpose::End(_) | Purpose::Publish(_) | Purpose::Release(_) => {
-                let at = now + self.membership.interval();
-                self.operations.retry(id, operation, at);
-            }
-        }
     }
 
     /// Deletes the record of this replica once nothing is under way.
@@ -456,7 +347,7 @@ impl Replica {
         parts.operations.start(Purpose::Leave, transaction, parts.floor, parts.out);
     }
 
-    fn left(&mut self) {
+    pub(super) fn left(&mut self) {
         if self.membership.phase != Phase::Left {
             self.membership.phase = Phase::Left;
             self.outputs.push(Output::Left);

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::claims::{Claims, Parts, free_at};
 use super::mirror::Mirror;
 use super::operations::Purpose;
-use super::types::{Key, Output, Record, ReplicaSettings, TokenHash, TokenKey, Transaction};
+use super::token_key::{TokenHash, TokenKey};
+use super::types::{Key, Output, Record, ReplicaSettings, Transaction};
 use crate::time::Moment;
 
 /// Transactions that are under way at once. A new inventory can bring thousands of values.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reach::Reach;
-use super::types::{Member, SLOTS, TokenHash, TokenKey, hash_with};
+use super::token_key::{SLOTS, TokenHash, TokenKey, hash_with};
+use super::types::Member;
 use crate::time::Moment;
 
 /// The slots as one replica sees them.
