@@ -91,13 +91,11 @@ fn is_local(cluster: &Cluster) -> bool {
 
 /// Why the prefix cannot be used.
 fn unanswered(action: &str, error: &StoreError) -> String {
-    match error {
-        StoreError::Refused(reason) => format!("[cluster] cannot {action} etcd: {reason}"),
-        StoreError::Unanswered(reason) => format!(
-            "[cluster] cannot {action} etcd: {reason}; most of its nodes must run and reach each \
-             other"
-        ),
-    }
+    let reason = match error {
+        StoreError::Refused(reason) => reason,
+        StoreError::Unanswered(reason) => reason.text(),
+    };
+    format!("[cluster] cannot {action} etcd: {reason}")
 }
 
 /// Reports each endpoint. Returns whether one can be used.

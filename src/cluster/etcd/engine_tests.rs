@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
+use crate::clock::Stopwatch;
 use crate::settings::{self, load};
 
 /// A member of etcd that answers each request, by its number and text, with this body; `None`: it

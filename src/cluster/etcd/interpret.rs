@@ -1,18 +1,16 @@
 //! What responses of etcd's JSON gateway mean. Pure: bytes in, answers out.
 //!
-//! Integers of 64 bits are strings, bytes are Base64, and fields that are zero are missing. Of
-//! etcd's words only its own fixed messages are quoted, because other text might repeat a request.
-
-use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
-use std::str::FromStr;
+//! Of etcd's words only its own fixed messages are quoted, because other text might repeat a request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{Error, IgnoredAny, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
+use super::responses::{
+    ErrorJson, HeaderJson, Int, KvJson, LeaseJson, RangeJson, StatusJson, StreamJson, TokenJson,
+    TxnJson, VersionJson, WatchJson,
+};
 use crate::cluster::record;
 use crate::cluster::replica::{Entry, Reason, StoreRevision};
 
@@ -319,7 +317,9 @@ fn failure(code: Option<u32>, message: &str, context: Context<'_>) -> Failure {
                 .into(),
         ),
         Some(code) => {
-            let text = format!("etcd cannot answer (code {code}{quoted})");
+            let text = format!(
+                "etcd cannot answer (code {code}{quoted}); check its nodes with {CHECK_NODES}"
+            );
             Failure::Unavailable(Reason::silence(text))
         }
         None => Failure::Unavailable(Reason::silence(format!("etcd has ended the watch{quoted}"))),
@@ -374,154 +374,6 @@ fn revision(header: Option<&HeaderJson>) -> Result<StoreRevision, Failure> {
 
 fn unsigned(number: Int<i64>) -> Result<u64, Failure> {
     u64::try_from(number.0).map_err(|_| malformed())
-}
-
-/// A number that JSON has as a string, or as a number.
-#[derive(Default, Clone, Copy)]
-struct Int<T>(T);
-
-impl<'de, T: FromStr + TryFrom<u64> + TryFrom<i64>> Deserialize<'de> for Int<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(IntVisitor(PhantomData)).map(Self)
-    }
-}
-
-struct IntVisitor<T>(PhantomData<T>);
-
-impl<T: FromStr + TryFrom<u64> + TryFrom<i64>> Visitor<'_> for IntVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a whole number of 64 bits")
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-        T::try_from(number).map_err(|_| E::custom("out of range"))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        T::try_from(number).map_err(|_| E::custom("out of range"))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        text.parse().map_err(|_| E::custom("not a whole number in range"))
-    }
-}
-
-#[derive(Deserialize)]
-struct HeaderJson {
-    #[serde(default)]
-    cluster_id: Int<u64>,
-    #[serde(default)]
-    revision: Int<i64>,
-}
-
-#[derive(Deserialize)]
-struct LeaseJson {
-    #[serde(rename = "ID", default)]
-    id: Int<i64>,
-    #[serde(rename = "TTL", default)]
-    ttl: Int<i64>,
-}
-
-#[derive(Deserialize)]
-struct TokenJson {
-    #[serde(default)]
-    token: String,
-}
-
-#[derive(Deserialize)]
-struct KvJson<'a> {
-    #[serde(borrow, default)]
-    key: Cow<'a, str>,
-    #[serde(default)]
-    mod_revision: Int<i64>,
-    #[serde(borrow, default)]
-    value: Cow<'a, str>,
-    #[serde(default)]
-    lease: Int<i64>,
-}
-
-#[derive(Deserialize)]
-struct RangeJson<'a> {
-    header: Option<HeaderJson>,
-    #[serde(borrow, default)]
-    kvs: Vec<KvJson<'a>>,
-    #[serde(default)]
-    more: bool,
-    #[serde(default)]
-    count: Int<i64>,
-}
-
-#[derive(Deserialize)]
-struct TxnJson<'a> {
-    header: Option<HeaderJson>,
-    #[serde(default)]
-    succeeded: bool,
-    #[serde(borrow, default)]
-    responses: Vec<ResponseJson<'a>>,
-}
-
-#[derive(Deserialize)]
-struct ResponseJson<'a> {
-    #[serde(borrow, rename = "response_range")]
-    range: Option<RangeJson<'a>>,
-}
-
-#[derive(Deserialize)]
-struct StreamJson<'a, T> {
-    result: Option<T>,
-    #[serde(borrow)]
-    error: Option<ErrorJson<'a>>,
-}
-
-#[derive(Deserialize)]
-struct WatchJson<'a> {
-    header: Option<HeaderJson>,
-    #[serde(default)]
-    created: bool,
-    #[serde(default)]
-    canceled: bool,
-    #[serde(default)]
-    compact_revision: Int<i64>,
-    #[serde(borrow, default)]
-    cancel_reason: Cow<'a, str>,
-    #[serde(borrow, default)]
-    events: Vec<EventJson<'a>>,
-}
-
-#[derive(Deserialize)]
-struct EventJson<'a> {
-    #[serde(borrow, rename = "type", default)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    kv: Option<KvJson<'a>>,
-}
-
-/// The error of a unary request, or of a stream.
-#[derive(Deserialize)]
-struct ErrorJson<'a> {
-    #[serde(alias = "grpc_code")]
-    code: Option<u32>,
-    #[serde(borrow, default)]
-    message: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct StatusJson<'a> {
-    header: Option<HeaderJson>,
-    #[serde(borrow, default)]
-    version: Cow<'a, str>,
-    #[serde(default)]
-    leader: Int<u64>,
-    #[serde(borrow, default)]
-    errors: Vec<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct VersionJson<'a> {
-    #[serde(borrow)]
-    etcdserver: Cow<'a, str>,
 }
 
 /// The error as the reason of a `StoreError`.

@@ -183,7 +183,8 @@ fn gateway_without_a_connection_to_its_etcd_is_told_from_etcd_without_a_leader()
     let Failure::Unavailable(reason) = error(503, body, CONTEXT) else { panic!() };
     assert!(reason.text().contains("serverAuth and clientAuth"), "{reason:?}");
     let body = br#"{"error":"etcdserver: no leader","message":"etcdserver: no leader","code":14}"#;
-    let words = "etcd cannot answer (code 14: etcdserver: no leader)";
+    let words = "etcd cannot answer (code 14: etcdserver: no leader); check its nodes with `etcdctl \
+                 endpoint status --endpoints=URLS`";
     assert_eq!(error(503, body, CONTEXT), Failure::Unavailable(Reason::silence(words)));
 }
 

@@ -1,17 +1,30 @@
-//! The engine on etcd 3.4 or later, by its JSON gateway: `send` does the I/O, `interpret` decides
-//! what a response means.
+//! The engine on etcd 3.4 or later, by its JSON gateway.
 //!
 //! Reads are linearizable, never serializable: a member of etcd that is cut off answers those from
 //! its own past.
+//!
+//! ```text
+//! access     endpoints, user, certificates
+//! send       sends a request to one endpoint after the other, and logs in
+//! lines      reads the body of a response
+//! explain    why an endpoint has not responded
+//! interpret  what a response means
+//! responses  its JSON
+//! walk       reads many keys, page by page
+//! watch      what changes
+//! ```
 
 mod access;
+mod explain;
 mod interpret;
+mod lines;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
+mod responses;
 mod send;
 mod walk;
+mod watch;
 
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,15 +37,14 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 pub use self::access::Access;
-use self::interpret::{Executed, Failure, Found, Status, WatchLine};
-use self::send::{LineError, NoAnswer, Repeat, Sender};
+use self::interpret::{Executed, Failure, Found, Status};
+use self::send::{NoAnswer, Repeat, Sender};
 use self::walk::{Visited, Walk};
 use super::link::{BeatResult, Changes, EndpointState, Engine, ReadResult};
 use super::record;
 use super::replica::{
     Entry, Key, Member, Reason, Record, StoreError, StoreRevision, Transaction, TransactionResult,
 };
-use crate::clock::Stopwatch;
 
 /// Keys of one response.
 const PAGE: u64 = 2_000;
@@ -46,16 +58,8 @@ const READ_ATTEMPTS: usize = 3;
 /// Attempts to read a page behind the first one before all pages are given up.
 const PAGE_ATTEMPTS: usize = 3;
 
-/// The longest time that a watch may be silent although etcd's revision grows. Etcd itself reports
-/// the progress of a silent watch every ten minutes.
-const MAX_SILENCE: Duration = Duration::from_secs(660);
-
-/// Pauses between attempts to watch, from the second failure in a row on.
-const MIN_PAUSE: Duration = Duration::from_millis(50);
-const MAX_PAUSE: Duration = Duration::from_secs(1);
-
-/// A watch that has lived for this long was no failure.
-const GOOD_WATCH: Duration = Duration::from_secs(5);
+/// The pause before each of them.
+const PAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// etcd, as the store of a replica.
 pub struct Etcd {
@@ -64,14 +68,6 @@ pub struct Etcd {
     lease: Mutex<Option<i64>>,
     /// The newest revision in a response.
     newest: AtomicU64,
-}
-
-/// How a watch has ended.
-enum End {
-    /// It can continue from where it was.
-    Lost,
-    /// It cannot.
-    Gap(Arc<str>),
 }
 
 impl Etcd {
@@ -233,7 +229,7 @@ impl Etcd {
                 match sender.patient_request("/v3/kv/range", bytes(&body), read).await {
                     Err(NoAnswer::Unanswered(_)) if at.is_some() && attempts < PAGE_ATTEMPTS => {
                         attempts += 1;
-                        sleep(MAX_PAUSE).await;
+                        sleep(PAGE_PAUSE).await;
                     }
                     answer => break answer?,
                 }
@@ -255,91 +251,6 @@ impl Etcd {
             if !walk.advance(visited, PAGE) {
                 return Ok((at, entries));
             }
-        }
-    }
-
-    /// Watches once, until the stream ends. `behind`: since when each member of etcd that was asked
-    /// had an older revision than `after`.
-    async fn follow(
-        &self,
-        after: &mut StoreRevision,
-        silence: &mut Duration,
-        behind: &mut Option<Stopwatch>,
-        changes: &mpsc::Sender<Changes>,
-    ) -> End {
-        let sender = self.sender();
-        let context = sender.access.context();
-        let (key, end) = range_of(&sender.access.prefix);
-        let body = json!({ "create_request": {
-            "key": STANDARD.encode(key),
-            "range_end": STANDARD.encode(end),
-            "start_revision": (after.revision + 1).to_string(),
-            "progress_notify": true,
-        }});
-        let first = |line: &[u8]| interpret::watch_line(line, context);
-        let (first, mut lines, endpoint) =
-            match sender.stream("/v3/watch", bytes(&body), first).await {
-                Ok(stream) => stream,
-                Err(NoAnswer::Failed(failure)) => {
-                    return End::Gap(Reason::from(failure).text().clone());
-                }
-                Err(NoAnswer::Unanswered(_)) => return End::Lost,
-            };
-        // From here on no notification is missed.
-        let mut failed = pin!(endpoint.failed.notified());
-        if !Arc::ptr_eq(&sender, &self.sender()) {
-            return End::Lost; // Reconfigured while the stream was opened.
-        }
-        let mut next = Ok(first);
-        loop {
-            match next {
-                Ok(WatchLine::Created(at)) if at.cluster != after.cluster => {
-                    return End::Gap("this is another etcd cluster".into());
-                }
-                // Its own state: a member that lags behind has not seen everything yet. If it stays
-                // so, etcd was restored.
-                Ok(WatchLine::Created(at)) if at.revision < after.revision => {
-                    let since = behind.get_or_insert_with(Stopwatch::start);
-                    if since.elapsed() > sender.access.failover {
-                        return End::Gap("etcd has an older revision than before".into());
-                    }
-                    sender.access.gave_up(endpoint);
-                    return End::Lost;
-                }
-                Ok(WatchLine::Created(_)) => *behind = None,
-                Ok(WatchLine::Changed(at, entries)) => {
-                    *after = at;
-                    *silence = sender.access.failover;
-                    if changes.send((at, entries)).await.is_err() {
-                        return End::Gap("the watch is not wanted any more".into());
-                    }
-                }
-                Ok(WatchLine::Progress(at)) => {
-                    *after = at;
-                    *silence = sender.access.failover;
-                }
-                Err(Failure::Unavailable(_) | Failure::LogIn) => return End::Lost,
-                Err(failure) => return End::Gap(Reason::from(failure).text().clone()),
-            }
-            next = loop {
-                tokio::select! {
-                    line = lines.next() => match line {
-                        Ok(line) => break interpret::watch_line(&line, context),
-                        Err(LineError::Ended(_)) => return End::Lost,
-                        Err(LineError::TooLong) => {
-                            return End::Gap("too much has changed at once".into());
-                        }
-                    },
-                    () = &mut failed => return End::Lost,
-                    () = sleep(*silence) => {
-                        // etcd has changed, perhaps below another prefix, perhaps unnoticed here.
-                        if self.newest.load(Ordering::Relaxed) > after.revision {
-                            *silence = (*silence * 2).min(MAX_SILENCE);
-                            return End::Lost;
-                        }
-                    }
-                }
-            };
         }
     }
 
@@ -404,21 +315,8 @@ impl Engine for Etcd {
         Ok((at, entries))
     }
 
-    async fn watch(&self, mut after: StoreRevision, changes: mpsc::Sender<Changes>) -> Arc<str> {
-        let mut silence = self.sender().access.failover;
-        let (mut pause, mut behind) = (Duration::ZERO, None);
-        loop {
-            let started = Stopwatch::start();
-            let end = self.follow(&mut after, &mut silence, &mut behind, &changes).await;
-            if let End::Gap(why) = end {
-                return why;
-            }
-            if started.elapsed() >= GOOD_WATCH {
-                pause = Duration::ZERO;
-            }
-            sleep(pause).await;
-            pause = (pause * 2).clamp(MIN_PAUSE, MAX_PAUSE);
-        }
+    async fn watch(&self, after: StoreRevision, changes: mpsc::Sender<Changes>) -> Arc<str> {
+        self.watch_until_gap(after, changes).await
     }
 
     async fn reachable(&self) -> Vec<EndpointState> {
@@ -466,15 +364,7 @@ async fn state_of(
             let version = sender.ask(endpoint, "/version", Vec::new(), interpret::version).await?;
             let read = |body: &[u8]| interpret::page(body, sender.access.context());
             let body = own_range(&sender.access);
-            let page = sender.ask(endpoint, "/v3/kv/range", body, read).await;
-            let page = page.map_err(|failure| match failure {
-                // It runs, as its version shows.
-                Failure::Unavailable(why) => {
-                    let text = format!("{why}; most of its nodes must run and reach each other");
-                    Failure::Unavailable(why.with_text(text))
-                }
-                failure => failure,
-            })?;
+            let page = sender.ask(endpoint, "/v3/kv/range", body, read).await?;
             Ok((version, page.at))
         }
         Err(failure) => Err(failure),
@@ -485,12 +375,6 @@ async fn state_of(
 fn own_range(access: &Access) -> Vec<u8> {
     let path = record::path(&access.prefix, &Key::Member(Arc::clone(&access.name)));
     bytes(&json!({ "key": STANDARD.encode(path) }))
-}
-
-/// The first key below a prefix, and the first one behind them.
-fn range_of(prefix: &str) -> (Vec<u8>, Vec<u8>) {
-    // `0` follows `/`.
-    (format!("{prefix}/").into_bytes(), format!("{prefix}0").into_bytes())
 }
 
 /// A transaction as JSON. Keys of members are always bound to the lease.

@@ -3,7 +3,6 @@
 //!
 //! A request that changes something is repeated only if it was certainly not executed.
 
-use std::mem;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,20 +16,13 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::access::{Access, Endpoint, REQUEST_TIMEOUT};
-use super::interpret::{self, CHECK_NODES, Failure};
-use crate::api::{ClientCertificateState, Section, class, explain_tls, lacks_certificate, reason};
+use super::explain::{explain, hangs, no_response, too_long};
+use super::interpret::{self, Failure};
+use super::lines::{LineError, Lines, MAX_LONG_BYTES};
 use crate::cluster::replica::{Reason, StoreError};
-use crate::text::format_duration;
-
-/// Maximum size of a response that contains many keys, and of a line of a watch, in bytes: 2,000 of
-/// the largest records take half of it.
-const MAX_LONG_BYTES: usize = 64 * 1024 * 1024;
 
 /// Maximum size of any other response, in bytes: a few of the largest records.
 const MAX_BYTES: usize = 1024 * 1024;
-
-/// Time for a whole response that may be long. Its parts must come within [`REQUEST_TIMEOUT`].
-const LONG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for the head of a response that takes long because etcd has a million keys.
 const PATIENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,23 +55,6 @@ impl From<NoAnswer> for StoreError {
             NoAnswer::Unanswered(reason) => Self::Unanswered(reason),
         }
     }
-}
-
-/// A watch: lines that come as they are sent.
-pub(super) struct Lines {
-    response: Response,
-    buffer: Vec<u8>,
-    /// Bytes at the start of `buffer` that contain no line end.
-    searched: usize,
-}
-
-/// Why there is no further line.
-#[derive(Debug)]
-pub(super) enum LineError {
-    /// Nor would there be on another connection.
-    TooLong,
-    /// The connection has ended: why.
-    Ended(String),
 }
 
 impl From<LineError> for Attempt {
@@ -350,17 +325,17 @@ impl Sender {
         token: Option<HeaderValue>,
     ) -> Exchanged<T> {
         let response = open(endpoint, call, token).await?;
-        let mut lines = Lines { response, buffer: Vec::new(), searched: 0 };
-        let status = lines.response.status().as_u16();
+        let status = response.status().as_u16();
+        let mut lines = Lines::of(response);
         if status != 200 {
-            let body = lines.rest(MAX_BYTES).await?;
+            let body = lines.rest(MAX_BYTES).await.map_err(Attempt::NoResponse)?;
             return Ok(Err(interpret::error(status, &body, self.access.context())));
         }
         let text = if call.streams {
             let line = timeout(REQUEST_TIMEOUT, lines.next()).await;
             line.map_err(|_| Attempt::NoResponse(hangs(REQUEST_TIMEOUT)))??
         } else {
-            lines.rest(call.max_bytes).await?
+            lines.rest(call.max_bytes).await.map_err(Attempt::NoResponse)?
         };
         Ok((call.read)(&text).map(|answer| (answer, lines)))
     }
@@ -390,120 +365,4 @@ async fn open<T>(
         Ok(Err(error)) => Err(Attempt::NoResponse(explain(&error, endpoint))),
         Err(_) => Err(Attempt::NoResponse(hangs(call.limit))),
     }
-}
-
-impl Lines {
-    /// The next line, without its end. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<Vec<u8>, LineError> {
-        loop {
-            let unsearched = &self.buffer[self.searched..];
-            if let Some(at) = memchr::memchr(b'\n', unsearched) {
-                let rest = self.buffer.split_off(self.searched + at + 1);
-                self.searched = 0;
-                let mut line = mem::replace(&mut self.buffer, rest);
-                line.pop();
-                // The gateway ends a stream with an empty line.
-                if line.iter().any(|byte| !byte.is_ascii_whitespace()) {
-                    return Ok(line);
-                }
-                continue;
-            }
-            self.searched = self.buffer.len();
-            match self.response.chunk().await {
-                Ok(Some(chunk)) if self.buffer.len() + chunk.len() <= MAX_LONG_BYTES => {
-                    self.buffer.extend_from_slice(&chunk);
-                }
-                Ok(Some(_)) => return Err(LineError::TooLong),
-                Ok(None) => return Err(LineError::Ended("the stream has ended".to_owned())),
-                Err(error) => return Err(LineError::Ended(sentence(&error))),
-            }
-        }
-    }
-
-    /// Everything to the end, at most `max_bytes`. Each part must come within the time for a request.
-    async fn rest(&mut self, max_bytes: usize) -> Result<Vec<u8>, Attempt> {
-        let read = async {
-            loop {
-                let chunk = timeout(REQUEST_TIMEOUT, self.response.chunk()).await;
-                let chunk = chunk.map_err(|_| hangs(REQUEST_TIMEOUT))?;
-                let chunk = chunk.map_err(|error| Reason::silence(sentence(&error)))?;
-                let Some(chunk) = chunk else {
-                    return Ok(mem::take(&mut self.buffer));
-                };
-                if self.buffer.len() + chunk.len() > max_bytes {
-                    return Err(too_long(max_bytes).into());
-                }
-                self.buffer.extend_from_slice(&chunk);
-            }
-        };
-        let body = timeout(LONG_TIMEOUT, read).await;
-        body.unwrap_or_else(|_| Err(no_response(LONG_TIMEOUT))).map_err(Attempt::NoResponse)
-    }
-}
-
-fn no_response(limit: Duration) -> Reason {
-    Reason::silence(format!("no response within {}", format_duration(limit)))
-}
-
-/// A request without a response on a connection, which would have failed after [`CONNECT_TIMEOUT`](super::access::CONNECT_TIMEOUT).
-fn hangs(limit: Duration) -> Reason {
-    let text = format!(
-        "no response within {}, although it accepts connections: it hangs, or the quorum is lost; \
-         check the other nodes with {CHECK_NODES}",
-        format_duration(limit)
-    );
-    Reason::silence(text)
-}
-
-fn too_long(max_bytes: usize) -> String {
-    format!("the response is longer than {} MiB", max_bytes / 1024 / 1024)
-}
-
-/// Why there is no response of an endpoint, without the URL and with a remedy.
-fn explain(error: &reqwest::Error, endpoint: &Endpoint) -> Reason {
-    let certificate = endpoint.certificate();
-    let is_unsent = error.is_connect() || error.is_dns();
-    let text = match explain_tls(error, Section::Cluster, certificate, &[]) {
-        Some(text) => text,
-        None if error.is_timeout() && !is_unsent => return Reason::silence(sentence(error)),
-        None if is_unsent => {
-            let serves = if endpoint.is_encrypted() { " and serves https" } else { "" };
-            return format!(
-                "{}: check that etcd runs{serves} there, and `etcd` of [cluster]",
-                sentence(error)
-            )
-            .into();
-        }
-        // A server of the other kind closes the connection without a response.
-        None if !endpoint.is_encrypted() => {
-            return format!(
-                "{}: if etcd serves https there, write https:// into `etcd` of [cluster]",
-                sentence(error)
-            )
-            .into();
-        }
-        // A server that rejects the client may do so before its reason is read.
-        None => match certificate {
-            ClientCertificateState::Lacking => {
-                format!("{}: {}", sentence(error), lacks_certificate(Section::Cluster))
-            }
-            ClientCertificateState::Configured => format!(
-                "{}: if the log of etcd says `rejected connection`, check `client_cert_file` of \
-                 [cluster]",
-                sentence(error)
-            ),
-            ClientCertificateState::NotAskedFor => return Reason::silence(sentence(error)),
-        },
-    };
-    endpoint.rejected.store(true, Ordering::Relaxed);
-    match endpoint.certificate_warning() {
-        Some(warning) => format!("{text} ({})", warning.message).into(),
-        None => text.into(),
-    }
-}
-
-/// What has happened, without the URL.
-fn sentence(error: &reqwest::Error) -> String {
-    let class = class(error);
-    if error.is_timeout() { class.to_owned() } else { format!("{class} ({})", reason(error)) }
 }
