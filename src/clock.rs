@@ -3,9 +3,9 @@
 //! Time is `CLOCK_BOOTTIME`: monotonic, and it includes the time while the machine is suspended. No
 //! decisions are made here; other modules get the time as an argument.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+use std::{env, fs, io};
 
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -67,6 +67,26 @@ fn boottime() -> (u64, u64) {
     let time = rustix::time::clock_gettime(ClockId::Boottime);
     // Never negative: the clock starts at zero.
     (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Where the kernel names the current boot.
+pub const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Names the current boot where a sandbox hides [`BOOT_ID_FILE`], as `ProcSubset=pid` of the unit does.
+const BOOT_ID_VARIABLE: &str = "TOKENKEEP_BOOT_ID";
+
+/// The machine's current boot, within which the times of this module can be compared: 32 hexadecimal
+/// digits. `None` if neither the kernel nor the service manager names it.
+pub fn boot_id() -> Option<String> {
+    let of_kernel = fs::read_to_string(BOOT_ID_FILE).ok();
+    let of_manager = || parse_boot_id(&env::var(BOOT_ID_VARIABLE).ok()?);
+    of_kernel.as_deref().and_then(parse_boot_id).or_else(of_manager)
+}
+
+/// An id, with or without hyphens.
+fn parse_boot_id(text: &str) -> Option<String> {
+    let id = text.trim().replace('-', "");
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
 /// A timer on `CLOCK_BOOTTIME` for one waiter.
@@ -194,6 +214,17 @@ mod tests {
     #[test]
     fn wall_clock_shows_a_current_date() {
         assert!(wall_clock() > "2024-01-01T00:00:00Z".parse().unwrap());
+    }
+
+    #[test]
+    fn boot_has_one_id_in_either_notation() {
+        let id = boot_id().unwrap();
+        assert_eq!(Some(&id), boot_id().as_ref());
+        let hyphened = format!("{}-{}-{}\n", &id[..8], &id[8..12], &id[12..]);
+        assert_eq!(parse_boot_id(&hyphened), Some(id));
+        for invalid in ["", "%b", "unknown", "0123456789abcdef", &"g".repeat(32)] {
+            assert_eq!(parse_boot_id(invalid), None, "{invalid:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The database file: its layout, and how it is opened.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _, 
 use super::aside::{self, set_aside};
 use super::mac::Salt;
 use super::model::UNKNOWN_BOOT;
+use crate::clock;
 use crate::token_source::PersistError;
 
 /// Identifies the application in the file's header: "tkkp".
@@ -244,15 +245,14 @@ fn upgrade(connection: &mut Connection) -> Result<(), Error> {
 
 /// Number of the current boot. An unidentifiable boot counts as a new one.
 fn boot_number(connection: &Connection) -> Result<i64, Error> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_else(|_| format!("unknown-{:016x}", fastrand::u64(..)));
-    let known = connection
-        .query_row("SELECT number FROM boot WHERE id = ?", [id.trim()], |row| row.get(0))
-        .optional()?;
+    let id = clock::boot_id().unwrap_or_else(|| format!("unknown{:016x}", fastrand::u64(..)));
+    // Earlier versions have stored it with hyphens.
+    let sql = "SELECT number FROM boot WHERE replace(id, '-', '') = ?";
+    let known = connection.query_row(sql, [&id], |row| row.get(0)).optional()?;
     if let Some(number) = known {
         return Ok(number);
     }
-    match connection.execute("INSERT INTO boot (id) VALUES (?)", [id.trim()]) {
+    match connection.execute("INSERT INTO boot (id) VALUES (?)", [&id]) {
         Ok(_) => Ok(connection.last_insert_rowid()),
         Err(error) if is_damage(&error) => Err(error),
         // With a full disk, stored values can still be read.

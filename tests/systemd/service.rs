@@ -9,8 +9,8 @@ use tokenkeep::simulator::Endpoint;
 
 use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::machine::{
-    Machine, ORDERS, QUOTES, RELOGGED, attempt, drop_in, entries, number, property, restarted, run,
-    systemctl, until,
+    Machine, ORDERS, QUOTES, RELOGGED, attempt, drop_in, entries, give, number, property,
+    restarted, run, systemctl, until, write,
 };
 
 #[tokio::test]
@@ -92,6 +92,40 @@ async fn a_bad_reload_leaves_the_old_configuration_at_work() {
     until("the reload is over", async || property("SubState").await == "running").await;
     assert_eq!(number("MainPID").await, process);
     machine.checked_again().await;
+}
+
+/// The unit hides the file in which the kernel names the boot.
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn a_restart_checks_one_of_the_tokens_that_live_for_long() {
+    let machine = Machine::installed().await;
+    let values = ["quiet-0", "quiet-1", "quiet-2", "quiet-3"];
+    let mut config = format!("[server.sarus]\nurl = \"{}\"\n", machine.server.url());
+    for value in values {
+        machine.server.add_token(value, Duration::from_secs(3_600));
+        let file = format!("/var/lib/tokenkeep/{value}.token");
+        write(&file, value, 0o600);
+        give(&file);
+        config += &format!("[token.{value}]\nserver = \"sarus\"\nfile = \"{file}\"\n");
+    }
+    write("/etc/tokenkeep/tokenkeep.toml", &config, 0o644);
+    systemctl(&["restart", "tokenkeep"]).await;
+    until("each is checked", async || machine.server.requests().len() >= 4).await;
+    run("tokenkeep", &["check", "quiet-0"]).await;
+    let before = machine.server.requests().len();
+
+    for order in [&["restart", "tokenkeep"][..], &["kill", "--signal=SIGKILL", "tokenkeep"]] {
+        let process = number("MainPID").await;
+        systemctl(order).await;
+        restarted(process).await;
+        // Its request is sent behind those that were due at the start.
+        run("tokenkeep", &["check", "quiet-0"]).await;
+    }
+    let since = machine.server.requests().len() - before;
+    assert!(
+        (2..=4).contains(&since),
+        "{since} requests for one sample and one order at each start"
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! What a replica needs from outside: the connection, the keys, random numbers; and a reload of the
 //! first two.
 
-use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,11 +203,11 @@ pub(super) fn random() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// Id of this boot. A boot without one counts as another one each time.
+/// Half of the id of this boot. A boot without one counts as another one each time.
 pub(super) fn boot_id() -> u64 {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
-    u64::from_str_radix(&digits, 16).unwrap_or_else(|_| random())
+    let id = clock::boot_id();
+    let half = id.and_then(|id| u64::from_str_radix(id.get(..16)?, 16).ok());
+    half.unwrap_or_else(random)
 }
 
 #[cfg(test)]

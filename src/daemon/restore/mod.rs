@@ -50,6 +50,7 @@ impl<'a> Restore<'a> {
             Ok(store) => {
                 restore.store = Some(store);
                 restore.warn_of_damage(log);
+                warn_of_unknown_boot(log);
             }
             Err(error) => restore.warn(
                 log,
@@ -208,6 +209,18 @@ fn restore_reauth_failures(tokens: &mut Tokens, name: &str, count: &Counter) {
     tokens.scheduler.restore_reauth_failures(id, ReauthFailures { window_end, count });
     if count >= reauth.max_failures_all.get() {
         notices::reauth(&mut tokens.log, name, count, whole_millis(window_end.since(now)));
+    }
+}
+
+/// Warns that saved times cannot be compared with those of another run.
+fn warn_of_unknown_boot(log: &mut EventLog) {
+    if clock::boot_id().is_none() {
+        log.config_warning(
+            "the current boot is not known, so each restart counts as a reboot, after which all \
+             tokens are checked",
+            Some(clock::BOOT_ID_FILE),
+            "make this file readable, or set `Environment=TOKENKEEP_BOOT_ID=%b` in the unit",
+        );
     }
 }
 
