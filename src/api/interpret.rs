@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
 use hyper::http::HeaderMap;
-use hyper::http::header::{CONTENT_ENCODING, DATE};
+use hyper::http::header::{AGE, CONTENT_ENCODING, DATE};
 
 use super::context::{ClientCertificateState, RequestContext, Section};
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
@@ -65,6 +65,21 @@ impl RawResponse {
         pause.or(quota_reset.filter(|_| status == 429))
     }
 
+    /// The error of a response from a cache, which says nothing about now: only a cache that ignores
+    /// the request's `Cache-Control` sends one with an `Age` (RFC 9111, section 5.1).
+    pub(super) fn of_cache(&self, context: &RequestContext<'_>) -> Option<ResponseError> {
+        let age: u64 = self.headers.get(AGE)?.to_str().ok()?.trim().parse().ok()?;
+        (age > 0).then(|| {
+            let error = format!(
+                "the response to {} is {age} s old: a cache has sent it, so nothing was renewed; \
+                 exclude the API from the cache in front of [server.{}]",
+                context.call(),
+                context.server
+            );
+            ResponseError::unavailable(error).with_status(self.status)
+        })
+    }
+
     /// The content encoding, although only `identity` was requested.
     fn encoding(&self, context: &RequestContext<'_>) -> Option<String> {
         let coding = self.headers.get(CONTENT_ENCODING)?;
@@ -84,6 +99,9 @@ pub(super) enum Body {
 
 /// Interprets a response to `QuerySessionToken`.
 pub(super) fn query(context: &RequestContext<'_>, response: &RawResponse) -> Outcome {
+    if let Some(failure) = response.of_cache(context) {
+        return failure.into();
+    }
     if let (200, Body::Whole(body)) = (response.status, &response.body)
         && let Some(remaining) = fast_path::life(body)
     {
@@ -116,6 +134,7 @@ pub(super) fn renew(
         (Ok(named), Err(failure)) => (named, failure.into()),
         (Err(failure), _) => (None, failure.into()),
     };
+    let outcome = response.of_cache(context).map_or(outcome, Outcome::from);
     let new_value = named.filter(|value| value != sent);
     Renewed { new_value, ..Renewed::failed(outcome) }
 }

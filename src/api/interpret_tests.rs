@@ -248,6 +248,41 @@ fn detail_is_the_servers_without_the_secret() {
 }
 
 #[test]
+fn response_that_a_cache_has_sent_is_inconclusive() {
+    let alive = json!({ "Result": { "Remaining": 240_000 } });
+    let expired = json!({ "Errors": [{ "Status": 410 }] });
+    let aged = |status, body: &serde_json::Value, age| {
+        outcome_of(&with_headers(response(status, body), &[("age", age)]))
+    };
+    for (status, body) in [(200, &alive), (410, &expired)] {
+        let outcome = aged(status, body, "160");
+        let error = fault(outcome.clone()).error;
+        assert!(matches!(outcome, Outcome::Unavailable(_)) && error.contains("160 s"), "{error}");
+    }
+    // Fetched for this request, or no age at all.
+    for age in ["0", "-1", "old"] {
+        assert_eq!(
+            aged(200, &alive, age),
+            Outcome::Alive { remaining: Duration::from_secs(240) },
+            "{age}"
+        );
+    }
+}
+
+#[test]
+fn renewal_that_a_cache_has_sent_is_inconclusive_and_keeps_its_new_value() {
+    let body = json!({ "Result": { "Remaining": 240_000, "SessionToken": "new+value" } });
+    let response = with_headers(response(200, body), &[("age", "9")]);
+    let sent = TokenValue::parse(SECRET).expect("a value");
+    for renewed in
+        [renew(&context(Endpoint::Renew), &response, &sent), sarus::renew(SECRET, &response)]
+    {
+        assert!(matches!(renewed.outcome, Outcome::Unavailable(_)));
+        assert_eq!(renewed.new_value.as_ref().map(TokenValue::expose), Some("new+value"));
+    }
+}
+
+#[test]
 fn renewal_that_names_the_same_value_returns_no_new_one() {
     let same = renewed(json!({ "Result": { "Remaining": 5, "SessionToken": SECRET } }));
     assert_eq!(same.new_value, None);

@@ -41,6 +41,9 @@ enum Origin {
 
 /// Interprets a response to `query`.
 pub(super) fn query(exchange: &Exchange<'_>, response: &RawResponse) -> Outcome {
+    if let Some(failure) = response.of_cache(&exchange.context) {
+        return failure.into();
+    }
     let reply = Reply::of(response);
     match success(exchange, &reply).and_then(|()| life(exchange, &reply)) {
         Ok(remaining) => Outcome::Alive { remaining },
@@ -59,6 +62,9 @@ pub(super) fn renew(exchange: &Exchange<'_>, response: &RawResponse) -> Renewed 
         Ok((Ok(value), Ok(remaining))) => (value, Outcome::Alive { remaining }),
         Ok((Ok(value), Err(failure))) => (value, failure.error.into()),
     };
+    if let Some(failure) = response.of_cache(&exchange.context) {
+        outcome = failure.into();
+    }
     let (refresh, refresh_error) = new_refresh(exchange, &reply);
     if let (Some(_), Outcome::Unavailable(fault)) = (&refresh, &mut outcome) {
         // The refresh token that counts is known, so that nothing is lost.
