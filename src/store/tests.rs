@@ -458,6 +458,44 @@ fn damage_that_maintenance_finds_is_recovered_without_a_write() {
 }
 
 #[test]
+fn values_survive_a_recovery_that_cannot_write_until_later() {
+    for obstacle in ["damaged", "new"] {
+        let (_folder, path) = folder();
+        fill(&path, 1);
+        let mut store = opened(&path);
+        let obstacle = path.join(format!("tokenkeep.db.{obstacle}"));
+        fs::create_dir(&obstacle).unwrap();
+        for _ in 0..2 {
+            store.start_over().unwrap_err();
+        }
+        fs::remove_dir(&obstacle).unwrap();
+        store.start_over().unwrap();
+        assert_eq!(values(&mut store)["quotes"].value, value("new-1"), "{obstacle:?}");
+        drop(store);
+        assert_eq!(values(&mut opened(&path))["quotes"].value, value("new-1"), "{obstacle:?}");
+    }
+}
+
+#[test]
+fn recovery_that_was_killed_between_its_renames_is_completed_at_the_next_start() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    fs::rename(database(&path), path.join("tokenkeep.db.new")).unwrap();
+    assert_eq!(values(&mut opened(&path))["quotes"].value, value("new-1"));
+}
+
+#[test]
+fn unfinished_replacement_is_deleted_at_the_next_start() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    for name in ["tokenkeep.db.new", "tokenkeep.db.new-wal"] {
+        fs::write(path.join(name), "secret-unfinished").unwrap();
+    }
+    assert_eq!(values(&mut opened(&path))["quotes"].value, value("new-1"));
+    assert!(!on_disk(&path).contains("secret-unfinished"));
+}
+
+#[test]
 fn debug_output_contains_no_value() {
     let (_folder, path) = folder();
     fill(&path, 1);

@@ -137,6 +137,15 @@ enum CommitOutcome {
     Failed(WriteBatch, PersistError),
 }
 
+impl CommitOutcome {
+    /// Nothing was written. A value is not queued again: its caller gets the error and retries.
+    fn failed(mut batch: WriteBatch, fault: PersistError) -> Self {
+        batch.values.retain(|_, value| value.is_none());
+        batch.companions.retain(|_, row| row.is_none());
+        Self::Failed(batch, fault)
+    }
+}
+
 /// State of the thread.
 pub(super) struct WriterThread {
     pub(super) queue: Arc<WriteQueue>,
@@ -219,18 +228,20 @@ impl WriterThread {
         }
     }
 
-    /// Writes as much as possible. A value that cannot be written is not queued again: the caller
-    /// gets the error and retries.
+    /// Writes as much as possible.
     fn write(&mut self, mut batch: WriteBatch) -> CommitOutcome {
         if batch.is_empty() {
             return CommitOutcome::Complete;
         }
         let at = ClockReading { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
         self.maintenance.expect(&batch, at);
+        if let Err(fault) = self.follow_path(at) {
+            return CommitOutcome::failed(batch, fault);
+        }
         let mut result = self.database.commit(&batch, at);
         if result.as_ref().is_err_and(is_damage) {
             if let Err(fault) = self.start_over(at) {
-                return CommitOutcome::Failed(batch, fault);
+                return CommitOutcome::failed(batch, fault);
             }
             result = self.database.commit(&batch, at);
         }
@@ -244,9 +255,16 @@ impl WriterThread {
                 fault,
             );
         }
-        batch.values.retain(|_, value| value.is_none());
-        batch.companions.retain(|_, row| row.is_none());
-        CommitOutcome::Failed(WriteBatch { lives, ..batch }, fault)
+        CommitOutcome::failed(WriteBatch { lives, ..batch }, fault)
+    }
+
+    /// Opens the database again if its file was moved.
+    fn follow_path(&mut self, at: ClockReading) -> Result<(), PersistError> {
+        if let Some(report) = self.database.follow_path()? {
+            self.maintenance.expect_copy(at);
+            self.send(StoreReport::StartedOver(report));
+        }
+        Ok(())
     }
 
     /// Replaces the damaged database by a new one with its readable rows.
