@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _, ffi};
 
 use super::aside::{self, LOG, set_aside, with_suffix};
+use super::encoding::LifeKey;
 use super::mac::Salt;
 use super::model::UNKNOWN_BOOT;
 use crate::token_source::PersistError;
@@ -206,6 +207,11 @@ impl Database {
         let life_log = LifeLog { next, round: None, delete_below: None };
         let (path, files) = (path.to_owned(), files_at(path));
         Ok(Self { path, files, connection, salt, boot, written_ms, life_log })
+    }
+
+    /// Key of the MACs of lives.
+    pub(super) const fn life_key(&self) -> LifeKey {
+        (self.salt, self.boot)
     }
 
     /// Moves the log into the database and truncates it, because it still contains overwritten

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::commit::{RETRY, WriteBatch};
 use super::database::{Database, fault, is_damage};
-use super::encoding::LifeBatch;
+use super::encoding::{LifeBatch, LifeKey};
 use super::maintenance::Maintenance;
 use super::model::ClockReading;
 use crate::clock;
@@ -75,15 +75,16 @@ pub enum StoreReport {
         /// Time until the retry; zero if the write still hangs.
         retry_in: Duration,
     },
-    /// The database was damaged, set aside and replaced.
+    /// Another database is open: the one before was damaged, and set aside, or was moved.
     StartedOver(PersistError),
     /// Requested lives of an earlier run, and the row to continue with; `None` if there are no
     /// more.
     LivesLoaded(Option<(i64, LifeBatch)>),
 }
 
-#[derive(Default)]
 pub(super) struct PendingWrites {
+    /// Key of the MACs of lives. It changes if the database is replaced.
+    pub(super) key: LifeKey,
     pub(super) batch: WriteBatch,
     pub(super) receipts: Vec<Sender>,
     /// When to commit at the latest.
@@ -93,13 +94,20 @@ pub(super) struct PendingWrites {
     pub(super) ending: bool,
 }
 
-#[derive(Default)]
 pub(super) struct WriteQueue {
     pending: Mutex<PendingWrites>,
     pub(super) changed: Condvar,
 }
 
 impl WriteQueue {
+    /// The queue of a database with this key, with `batch` to be written at once.
+    pub(super) fn new(key: LifeKey, batch: WriteBatch) -> Self {
+        let due = (!batch.is_empty()).then(clock::now);
+        let receipts = Vec::new();
+        let pending = PendingWrites { key, batch, receipts, due, load_before: None, ending: false };
+        Self { pending: Mutex::new(pending), changed: Condvar::new() }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, PendingWrites> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -261,8 +269,7 @@ impl WriterThread {
     /// Opens the database again if its file was moved.
     fn follow_path(&mut self, at: ClockReading) -> Result<(), PersistError> {
         if let Some(report) = self.database.follow_path()? {
-            self.maintenance.expect_copy(at);
-            self.send(StoreReport::StartedOver(report));
+            self.report_new(report, at);
         }
         Ok(())
     }
@@ -270,9 +277,15 @@ impl WriterThread {
     /// Replaces the damaged database by a new one with its readable rows.
     fn start_over(&mut self, at: ClockReading) -> Result<(), PersistError> {
         let report = self.database.start_over()?;
+        self.report_new(report, at);
+        Ok(())
+    }
+
+    /// Another database is open.
+    fn report_new(&mut self, report: PersistError, at: ClockReading) {
+        self.queue.lock().key = self.database.life_key();
         self.maintenance.expect_copy(at);
         self.send(StoreReport::StartedOver(report));
-        Ok(())
     }
 
     /// Deletes expired rows and erases them from the log.
