@@ -33,7 +33,7 @@ impl Database {
 
     /// Opens the file at the path if another one is open: an operator has moved it, or the last step
     /// of [`start_over`](Self::start_over) failed. What the open file contains replaces rows of the
-    /// same name.
+    /// same name. Returns the report if another file is open now.
     pub(super) fn follow_path(&mut self) -> Result<Option<PersistError>, PersistError> {
         let [file, log] = files_at(&self.path);
         if file == self.files[0] {
@@ -49,7 +49,7 @@ impl Database {
         let (mut new, report) = Self::open(&self.path)?;
         new.restore(&saved).map_err(|error| fault(&self.path, &error))?;
         *self = new;
-        Ok(report)
+        Ok(Some(report.unwrap_or_else(|| PersistError::Moved { path: self.path.clone() })))
     }
 
     fn build_replacement(&self, saved: &WriteBatch) -> Result<(), PersistError> {

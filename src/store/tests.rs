@@ -498,6 +498,29 @@ fn unfinished_replacement_is_deleted_at_the_next_start() {
 }
 
 #[test]
+fn database_that_was_moved_away_is_replaced_with_its_values() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    let backup = path.with_file_name("backup.db");
+    fs::copy(database(&path), &backup).unwrap();
+    for restored in [false, true] {
+        let mut writer = writer(&path);
+        let name = format!("restored-{restored}");
+        done(writer.persist_value(&name, value("new-2"), None)).unwrap();
+        fs::rename(database(&path), path.with_file_name("moved.db")).unwrap();
+        if restored {
+            fs::copy(&backup, database(&path)).unwrap();
+        }
+        done(writer.persist_value("later", value("new-3"), None)).unwrap();
+        drop(writer);
+        let found = values(&mut opened(&path));
+        for (name, expected) in [("quotes", "new-1"), (&name, "new-2"), ("later", "new-3")] {
+            assert_eq!(found[name].value, value(expected), "{name}");
+        }
+    }
+}
+
+#[test]
 fn debug_output_contains_no_value() {
     let (_folder, path) = folder();
     fill(&path, 1);
