@@ -41,7 +41,9 @@ impl Database {
         }
         let saved = self.salvage();
         if log.is_some() && log == self.files[1] {
-            // The log of the open file. SQLite would apply it to the other one.
+            // The log of the open file. SQLite would apply it to the other one. The moved file gets
+            // its content; if it cannot, the values are still in `saved`.
+            let _ = self.truncate_log();
             let path = with_suffix(&self.path, LOG);
             fs::remove_file(&path)
                 .map_err(|error| PersistError::new(path, "deleting it", error))?;

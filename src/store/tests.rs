@@ -507,7 +507,8 @@ fn database_that_was_moved_away_is_replaced_with_its_values() {
         let mut writer = writer(&path);
         let name = format!("restored-{restored}");
         done(writer.persist_value(&name, value("new-2"), None)).unwrap();
-        fs::rename(database(&path), path.with_file_name("moved.db")).unwrap();
+        let moved = path.with_file_name("moved.db");
+        fs::rename(database(&path), &moved).unwrap();
         if restored {
             fs::copy(&backup, database(&path)).unwrap();
         }
@@ -517,6 +518,8 @@ fn database_that_was_moved_away_is_replaced_with_its_values() {
         for (name, expected) in [("quotes", "new-1"), (&name, "new-2"), ("later", "new-3")] {
             assert_eq!(found[name].value, value(expected), "{name}");
         }
+        let moved = fs::read(moved).unwrap();
+        assert!(String::from_utf8_lossy(&moved).contains("new-2"), "the log was not applied");
     }
 }
 
