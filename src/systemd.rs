@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::fs::fstat;
-use sd_notify::{NotifyState, notify};
+use sd_notify::NotifyState;
 
 use crate::text::printable;
 
@@ -23,26 +23,40 @@ static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
 /// Opens the socket to systemd, so that notifications need no free descriptor later. Without it,
 /// each notification opens a socket.
 pub fn connect() {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let connected = UnixDatagram::unbound().and_then(|socket| {
-        match path.as_bytes().strip_prefix(b"@") {
-            Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
-            None => socket.connect(&path)?,
-        }
-        Ok(socket)
-    });
-    if let Ok(socket) = connected {
+    if let Ok(Some(socket)) = open() {
         // Already set if this is called twice.
         let _ = SOCKET.set(socket);
     }
 }
 
+/// Opens the socket in `NOTIFY_SOCKET`; `None` without the variable. Sends never wait: if systemd
+/// does not read, they would stop the main loop, and with it all checks.
+fn open() -> io::Result<Option<UnixDatagram>> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(None) };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(&path)?,
+    }
+    Ok(Some(socket))
+}
+
+/// Sends one message, or drops it with [`io::ErrorKind::WouldBlock`] if systemd does not read.
 fn send(state: &[NotifyState<'_>]) -> io::Result<()> {
-    let Some(socket) = SOCKET.get() else { return notify(state) };
     let message =
         state.iter().fold(String::new(), |message, state| message + &format!("{state}\n"));
-    // A restarted manager listens on another socket under the same name.
-    socket.send(message.as_bytes()).map(drop).or_else(|_| notify(state))
+    let sent = SOCKET.get().map(|socket| socket.send(message.as_bytes()));
+    match sent {
+        Some(Ok(_)) => return Ok(()),
+        Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+        // A restarted manager listens on another socket under the same name.
+        Some(Err(_)) | None => {}
+    }
+    match open()? {
+        Some(socket) => socket.send(message.as_bytes()).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// `READY=1` with a status line: the configuration is valid and the first checks have started. Also
@@ -78,7 +92,8 @@ pub fn status(line: &str) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// The socket in `NOTIFY_SOCKET` is not reachable. Callers can ignore this: systemd handles missing
+/// The socket in `NOTIFY_SOCKET` is not reachable, or systemd does not read it: the notification is
+/// dropped. Callers can ignore this: systemd handles missing
 /// notifications, for example by a start timeout.
 pub fn stopping() -> io::Result<()> {
     send(&[NotifyState::Stopping])

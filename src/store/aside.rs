@@ -23,36 +23,45 @@ pub(super) const DAMAGED: &str = "damaged";
 pub(super) const VERSION: &str = "version-";
 
 /// What is added to the name of a database for its write-ahead log.
-const LOG: &str = "-wal";
+pub(super) const LOG: &str = "-wal";
 
-/// Moves the database at `path` out of the way, together with its log, in the place of an earlier
-/// copy. Returns where it is now.
+/// Moves the database at `path` out of the way, together with its log, and then deletes earlier
+/// copies. Returns where it is now.
 pub(super) fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, PersistError> {
-    for old in copies(path) {
-        // One that cannot be deleted is replaced, or stays as it would have.
-        let _ = fs::remove_file(old);
-    }
-    let with = |path: &Path, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
+    let aside = with_suffix(path, &format!(".{suffix}"));
+    let [log, log_aside] = [path, &aside].map(|path| with_suffix(path, LOG));
+    let fault =
+        |path: &Path, error| PersistError::new(path, "setting the damaged file aside", error);
+    // The log is moved first: SQLite would apply it to the next database at `path`.
+    let has_log = match fs::rename(&log, &log_aside) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(fault(&log, error)),
     };
-    let aside = with(path, &format!(".{suffix}"));
-    let log = with(path, LOG);
-    match fs::rename(&log, with(&aside, LOG)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(PersistError::new(log, "setting the damaged file aside", error));
+    if let Err(error) = fs::rename(path, &aside) {
+        if has_log {
+            // The first error is reported.
+            let _ = fs::rename(&log_aside, &log);
         }
-        _ => {}
+        return Err(fault(path, error));
     }
-    fs::rename(path, &aside)
-        .map_err(|error| PersistError::new(path, "setting the damaged file aside", error))?;
     for copy in copies(path) {
-        // Neither keeps the new database from being used.
-        let _ = fs::set_permissions(&copy, Permissions::from_mode(0o600));
-        let _ = stamp(&copy, clock::wall_clock().into());
+        // A failure does not prevent the use of the new database.
+        if copy == aside || (has_log && copy == log_aside) {
+            let _ = fs::set_permissions(&copy, Permissions::from_mode(0o600));
+            let _ = stamp(&copy, clock::wall_clock().into());
+        } else {
+            let _ = fs::remove_file(copy);
+        }
     }
     Ok(aside)
+}
+
+/// `path` with `suffix` added to the name of the file.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Deletes the copies of the database at `path` that have been kept long enough. Returns how long
@@ -127,6 +136,15 @@ mod tests {
         assert_eq!(names(folder.path()), ["tokenkeep.db.damaged"]);
         assert_eq!(fs::read_to_string(&aside).unwrap(), "tokenkeep.db");
         assert_eq!(fs::metadata(&aside).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn earlier_copy_and_the_log_stay_where_they_are_if_the_database_cannot_be_moved() {
+        let (folder, path) = folder(&["tokenkeep.db-wal", "tokenkeep.db.version-9"]);
+        fs::create_dir(folder.path().join("tokenkeep.db.damaged")).unwrap();
+        let before = names(folder.path());
+        set_aside(&path, DAMAGED).unwrap_err();
+        assert_eq!(names(folder.path()), before);
     }
 
     #[test]

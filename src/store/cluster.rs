@@ -124,7 +124,8 @@ impl Writer {
     /// A MAC of a token's value, with the key of this database.
     pub fn cluster_value_tag(&self, token: u64, value: &TokenValue) -> i64 {
         let parts = [b"cluster".as_slice(), &token.to_le_bytes(), value.expose().as_bytes()];
-        self.salt.mac(&parts)
+        let (salt, _) = self.queue.lock().key;
+        salt.mac(&parts)
     }
 }
 

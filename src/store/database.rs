@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _, ffi};
 
-use super::aside::{self, set_aside};
+use super::aside::{self, LOG, set_aside, with_suffix};
+use super::encoding::LifeKey;
 use super::mac::Salt;
 use super::model::UNKNOWN_BOOT;
 use crate::clock;
@@ -106,9 +107,14 @@ pub(super) struct LifeLog {
     pub(super) delete_below: Option<i64>,
 }
 
+/// Device and inode of a file.
+pub(super) type FileId = (u64, u64);
+
 /// An open database.
 pub(super) struct Database {
     pub(super) path: PathBuf,
+    /// The open file and its log. Another file may be at `path` by now.
+    pub(super) files: [Option<FileId>; 2],
     pub(super) connection: Connection,
     pub(super) salt: Salt,
     /// Number of the current boot.
@@ -134,6 +140,7 @@ impl Database {
     /// Opens or creates the database at `path`. An unusable one is set aside and replaced; then the
     /// error says why.
     pub(super) fn open(path: &Path) -> Result<(Self, Option<PersistError>), PersistError> {
+        adopt_replacement(path)?;
         match Self::connect(path) {
             Ok(database) => Ok((database, None)),
             Err(OpenError::Sqlite(error)) if !is_damage(&error) => Err(fault(path, &error)),
@@ -145,16 +152,20 @@ impl Database {
                     }
                     OpenError::Sqlite(_) => damaged(path)?,
                 };
-                let again = Self::connect(path).map_err(|refusal| match refusal {
-                    OpenError::Sqlite(error) => fault(path, &error),
-                    OpenError::Foreign(_) => {
-                        let error = io::Error::other("it is not as it was just written");
-                        PersistError::new(path, "creating it", error)
-                    }
-                })?;
-                Ok((again, Some(report)))
+                Ok((Self::connect_new(path)?, Some(report)))
             }
         }
+    }
+
+    /// Creates the database at `path`, or opens one that was just created.
+    pub(super) fn connect_new(path: &Path) -> Result<Self, PersistError> {
+        Self::connect(path).map_err(|refusal| match refusal {
+            OpenError::Sqlite(error) => fault(path, &error),
+            OpenError::Foreign(_) => {
+                let error = io::Error::other("it is not as it was just written");
+                PersistError::new(path, "creating it", error)
+            }
+        })
     }
 
     fn connect(path: &Path) -> Result<Self, OpenError> {
@@ -195,8 +206,56 @@ impl Database {
         let boot = boot_number(&connection)?;
         let next = next_number(&connection)?;
         let life_log = LifeLog { next, round: None, delete_below: None };
-        Ok(Self { path: path.to_owned(), connection, salt, boot, written_ms, life_log })
+        let (path, files) = (path.to_owned(), files_at(path));
+        Ok(Self { path, files, connection, salt, boot, written_ms, life_log })
     }
+
+    /// Key of the MACs of lives.
+    pub(super) const fn life_key(&self) -> LifeKey {
+        (self.salt, self.boot)
+    }
+
+    /// Moves the log into the database and truncates it, because it still contains overwritten
+    /// values.
+    pub(super) fn truncate_log(&self) -> Result<(), Error> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+}
+
+/// The database and its log at `path`; `None` if there is none.
+pub(super) fn files_at(path: &Path) -> [Option<FileId>; 2] {
+    [path.to_owned(), with_suffix(path, LOG)]
+        .map(|file| fs::metadata(file).ok().map(|metadata| (metadata.dev(), metadata.ino())))
+}
+
+/// Where the replacement of a damaged database at `path` is built.
+pub(super) fn replacement_of(path: &Path) -> PathBuf {
+    with_suffix(path, ".new")
+}
+
+/// Deletes a replacement, which contains values, and its log.
+pub(super) fn delete_replacement(path: &Path) {
+    let new = replacement_of(path);
+    for file in [with_suffix(&new, LOG), new] {
+        // If it stays, the next attempt to write it reports the error.
+        let _ = fs::remove_file(file);
+    }
+}
+
+/// Completes a recovery that was interrupted. The damaged database is moved only after its
+/// replacement is complete, so a replacement beside it is incomplete.
+fn adopt_replacement(path: &Path) -> Result<(), PersistError> {
+    let new = replacement_of(path);
+    if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        match fs::rename(&new, path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(PersistError::new(new, "moving it to its place", error));
+            }
+            _ => {}
+        }
+    }
+    delete_replacement(path);
+    Ok(())
 }
 
 /// Whether the header names a file format that the library cannot write. It would open the file

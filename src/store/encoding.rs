@@ -23,11 +23,13 @@ const MAC_BYTES: usize = 8;
 /// first.
 const ENTRIES_PER_CALL: usize = 1_024;
 
-/// Appends the life of `value`, the current value of the token `name`, on the server at `url`;
-/// `boot` is the current boot.
+/// Key of the MACs of lives: the salt of the database, and the number of the current boot in it.
+pub(super) type LifeKey = (Salt, i64);
+
+/// Appends the life of `value`, the current value of the token `name`, on the server at `url`.
 pub(super) fn add_life(
     packed: &mut Vec<u8>,
-    (salt, boot): (&Salt, i64),
+    (salt, boot): LifeKey,
     [name, url]: [&str; 2],
     value: ValueRef<'_>,
     life: &PersistedLife,
@@ -43,7 +45,7 @@ pub(super) fn add_life(
     for number in [life.expiry.as_millis(), life.remaining_ms, life.life_ms] {
         add_number(packed, number);
     }
-    let tag = life_mac(salt, boot, &packed[start..], url, value);
+    let tag = life_mac(&salt, boot, &packed[start..], url, value);
     packed.extend_from_slice(&tag);
 }
 
@@ -208,7 +210,7 @@ mod tests {
         };
         let value = ValueRef::parse("0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77").unwrap();
         let names = ["client-00001", "https://api.example.net/"];
-        add_life(&mut packed, (&Salt([1; 16]), 1), names, value, &life);
+        add_life(&mut packed, (Salt([1; 16]), 1), names, value, &life);
         assert!(packed.len() < 40, "{}", packed.len());
     }
 

@@ -132,10 +132,4 @@ impl Database {
         let unused: i64 = number("freelist_count")?;
         if unused > 0 { self.connection.execute_batch("VACUUM") } else { Ok(()) }
     }
-
-    /// Moves the log into the database and truncates it, because it still contains overwritten
-    /// values.
-    fn truncate_log(&self) -> Result<(), Error> {
-        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-    }
 }

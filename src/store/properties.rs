@@ -96,7 +96,7 @@ fn check_packed(input: &mut Numbers<'_>) {
     let life =
         life(present.now + Duration::from_millis(input.number().unsigned_abs() % LONGEST_MS));
     let mut packed = Vec::new();
-    add_life(&mut packed, (&salt, 1), ["quotes", URL], value(VALUE), &life);
+    add_life(&mut packed, (salt, 1), ["quotes", URL], value(VALUE), &life);
     packed.extend_from_slice(input.0);
     let clocks = ClockContext { boot, present, written_ms };
     let part = LifeBatch { clocks, salt, written, packed };
@@ -139,9 +139,9 @@ impl Template {
         let clocks = database.clocks();
         let life = life(clocks.present.now + Duration::from_secs(600));
         let mut batch = WriteBatch::default();
-        let (salt, boot) = (database.salt, database.boot);
+        let key = database.life_key();
         for name in ["quotes", "orders"] {
-            add_life(batch.lives.open_row(), (&salt, boot), [name, URL], value(VALUE), &life);
+            add_life(batch.lives.open_row(), key, [name, URL], value(VALUE), &life);
         }
         let parse = |text| TokenValue::parse(text).expect("a value");
         let stored = StoredValue { value: parse(KEPT), replaces: Some(parse(REPLACED)) };

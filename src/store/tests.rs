@@ -442,9 +442,11 @@ fn database_damaged_while_writing_is_replaced() {
     done(writer.flush()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(matches!(runtime.block_on(writer.report()), StoreReport::StartedOver(_)));
+    writer.persist_life("t00001", URL, value("v-1").by_ref(), &life());
+    done(writer.flush()).unwrap();
     drop(writer);
     let mut store = opened(&path);
-    assert_eq!(lives(&mut store, &value("v-1")).len(), 1);
+    assert!(lives(&mut store, &value("v-1"))["t00001"].is_some());
     assert_eq!(values(&mut store)["quotes"].value, value("new-1"));
 }
 
@@ -455,6 +457,70 @@ fn damage_that_maintenance_finds_is_recovered_without_a_write() {
     let mut writer = damaged_while_open(&path).into_writer().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(matches!(runtime.block_on(writer.report()), StoreReport::StartedOver(_)));
+}
+
+#[test]
+fn values_survive_a_recovery_that_cannot_write_until_later() {
+    for obstacle in ["damaged", "new"] {
+        let (_folder, path) = folder();
+        fill(&path, 1);
+        let mut store = opened(&path);
+        let obstacle = path.join(format!("tokenkeep.db.{obstacle}"));
+        fs::create_dir(&obstacle).unwrap();
+        for _ in 0..2 {
+            store.start_over().unwrap_err();
+        }
+        fs::remove_dir(&obstacle).unwrap();
+        store.start_over().unwrap();
+        assert_eq!(values(&mut store)["quotes"].value, value("new-1"), "{obstacle:?}");
+        drop(store);
+        assert_eq!(values(&mut opened(&path))["quotes"].value, value("new-1"), "{obstacle:?}");
+    }
+}
+
+#[test]
+fn recovery_that_was_killed_between_its_renames_is_completed_at_the_next_start() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    fs::rename(database(&path), path.join("tokenkeep.db.new")).unwrap();
+    assert_eq!(values(&mut opened(&path))["quotes"].value, value("new-1"));
+}
+
+#[test]
+fn unfinished_replacement_is_deleted_at_the_next_start() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    for name in ["tokenkeep.db.new", "tokenkeep.db.new-wal"] {
+        fs::write(path.join(name), "secret-unfinished").unwrap();
+    }
+    assert_eq!(values(&mut opened(&path))["quotes"].value, value("new-1"));
+    assert!(!on_disk(&path).contains("secret-unfinished"));
+}
+
+#[test]
+fn database_that_was_moved_away_is_replaced_with_its_values() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    let backup = path.with_file_name("backup.db");
+    fs::copy(database(&path), &backup).unwrap();
+    for restored in [false, true] {
+        let mut writer = writer(&path);
+        let name = format!("restored-{restored}");
+        done(writer.persist_value(&name, value("new-2"), None)).unwrap();
+        let moved = path.with_file_name("moved.db");
+        fs::rename(database(&path), &moved).unwrap();
+        if restored {
+            fs::copy(&backup, database(&path)).unwrap();
+        }
+        done(writer.persist_value("later", value("new-3"), None)).unwrap();
+        drop(writer);
+        let found = values(&mut opened(&path));
+        for (name, expected) in [("quotes", "new-1"), (&name, "new-2"), ("later", "new-3")] {
+            assert_eq!(found[name].value, value(expected), "{name}");
+        }
+        let moved = fs::read(moved).unwrap();
+        assert!(String::from_utf8_lossy(&moved).contains("new-2"), "the log was not applied");
+    }
 }
 
 #[test]

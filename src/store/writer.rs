@@ -15,15 +15,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::commit::{CompactionMark, LifeBuffer};
 use super::compaction::{Compaction, CompactionStep};
 use super::companion::CompanionWriter;
-use super::encoding::{add_end, add_life};
-use super::mac::Salt;
+use super::encoding::{LifeKey, add_end, add_life};
 use super::maintenance::Maintenance;
 use super::model::{Counter, CounterKey, StoredValue};
 use super::open::Store;
 use super::writer_thread::{
     BATCH_DELAY, PendingWrites, StoreReport, WriteQueue, WriteReceipt, WriterThread,
 };
-use crate::clock;
 use crate::lifecycle::PersistedLife;
 use crate::secret::{TokenValue, ValueRef};
 use crate::token_source::PersistError;
@@ -42,8 +40,6 @@ pub struct Writer {
     /// Closed when the thread has ended.
     closed: oneshot::Receiver<()>,
     path: PathBuf,
-    pub(super) salt: Salt,
-    boot: i64,
     compaction: Compaction,
     /// Tokens with a stored value.
     names: HashSet<Box<str>>,
@@ -70,14 +66,8 @@ impl Writer {
     pub(super) fn start(store: Store) -> Result<Self, PersistError> {
         let Store { database, lock, entries, stale, .. } = store;
         let names = database.names();
-        let queue = Arc::new(WriteQueue::default());
-        if !stale.is_empty() {
-            let mut pending = queue.lock();
-            pending.batch = stale;
-            pending.due = Some(clock::now());
-        }
+        let queue = Arc::new(WriteQueue::new(database.life_key(), stale));
         let (sender, reports) = mpsc::unbounded_channel();
-        let (salt, boot) = (database.salt, database.boot);
         let path = database.path.clone();
         let (closes, closed) = oneshot::channel();
         let work = WriterThread {
@@ -93,7 +83,7 @@ impl Writer {
             .spawn(move || work.run())
             .map_err(|error| PersistError::new(&path, "starting its thread", error))?;
         let compaction = Compaction::new(entries);
-        Ok(Self { queue, reports, sender, closed, path, salt, boot, compaction, names })
+        Ok(Self { queue, reports, sender, closed, path, compaction, names })
     }
 
     /// Writes the life of `value`, the token's current value, as reported by the server at `url`.
@@ -105,23 +95,23 @@ impl Writer {
         value: ValueRef<'_>,
         life: &PersistedLife,
     ) {
-        let key = (self.salt, self.boot);
-        self.append_life(|packed| add_life(packed, (&key.0, key.1), [name, url], value, life));
+        self.append_life(|packed, key| add_life(packed, key, [name, url], value, life));
     }
 
     /// The token's life has ended or is unknown.
     pub fn delete_life(&mut self, name: &str) {
-        self.append_life(|packed| add_end(packed, name));
+        self.append_life(|packed, _| add_end(packed, name));
     }
 
-    fn append_life(&mut self, add: impl FnOnce(&mut Vec<u8>)) {
+    fn append_life(&mut self, add: impl FnOnce(&mut Vec<u8>, LifeKey)) {
         let mut pending = self.queue.lock();
+        let key = pending.key;
         let lives = &mut pending.batch.lives;
         if lives.size() > MAX_PENDING_BYTES {
             *lives = LifeBuffer::default();
             self.compaction.lose();
         }
-        add(lives.open_row());
+        add(lives.open_row(), key);
         self.compaction.add();
         self.queue.announce(&mut pending, BATCH_DELAY);
     }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::commit::{RETRY, WriteBatch};
 use super::database::{Database, fault, is_damage};
-use super::encoding::LifeBatch;
+use super::encoding::{LifeBatch, LifeKey};
 use super::maintenance::Maintenance;
 use super::model::ClockReading;
 use crate::clock;
@@ -75,15 +75,16 @@ pub enum StoreReport {
         /// Time until the retry; zero if the write still hangs.
         retry_in: Duration,
     },
-    /// The database was damaged, set aside and replaced.
+    /// Another database is open: the one before was damaged, and set aside, or was moved.
     StartedOver(PersistError),
     /// Requested lives of an earlier run, and the row to continue with; `None` if there are no
     /// more.
     LivesLoaded(Option<(i64, LifeBatch)>),
 }
 
-#[derive(Default)]
 pub(super) struct PendingWrites {
+    /// Key of the MACs of lives. It changes if the database is replaced.
+    pub(super) key: LifeKey,
     pub(super) batch: WriteBatch,
     pub(super) receipts: Vec<Sender>,
     /// When to commit at the latest.
@@ -93,13 +94,20 @@ pub(super) struct PendingWrites {
     pub(super) ending: bool,
 }
 
-#[derive(Default)]
 pub(super) struct WriteQueue {
     pending: Mutex<PendingWrites>,
     pub(super) changed: Condvar,
 }
 
 impl WriteQueue {
+    /// The queue of a database with this key, with `batch` to be written at once.
+    pub(super) fn new(key: LifeKey, batch: WriteBatch) -> Self {
+        let due = (!batch.is_empty()).then(clock::now);
+        let receipts = Vec::new();
+        let pending = PendingWrites { key, batch, receipts, due, load_before: None, ending: false };
+        Self { pending: Mutex::new(pending), changed: Condvar::new() }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, PendingWrites> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,6 +143,15 @@ enum CommitOutcome {
     /// Everything except the lives was written.
     WithoutLives(WriteBatch, PersistError),
     Failed(WriteBatch, PersistError),
+}
+
+impl CommitOutcome {
+    /// Nothing was written. A value is not queued again: its caller gets the error and retries.
+    fn failed(mut batch: WriteBatch, fault: PersistError) -> Self {
+        batch.values.retain(|_, value| value.is_none());
+        batch.companions.retain(|_, row| row.is_none());
+        Self::Failed(batch, fault)
+    }
 }
 
 /// State of the thread.
@@ -219,18 +236,20 @@ impl WriterThread {
         }
     }
 
-    /// Writes as much as possible. A value that cannot be written is not queued again: the caller
-    /// gets the error and retries.
+    /// Writes as much as possible.
     fn write(&mut self, mut batch: WriteBatch) -> CommitOutcome {
         if batch.is_empty() {
             return CommitOutcome::Complete;
         }
         let at = ClockReading { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
         self.maintenance.expect(&batch, at);
+        if let Err(fault) = self.follow_path(at) {
+            return CommitOutcome::failed(batch, fault);
+        }
         let mut result = self.database.commit(&batch, at);
         if result.as_ref().is_err_and(is_damage) {
             if let Err(fault) = self.start_over(at) {
-                return CommitOutcome::Failed(batch, fault);
+                return CommitOutcome::failed(batch, fault);
             }
             result = self.database.commit(&batch, at);
         }
@@ -244,17 +263,29 @@ impl WriterThread {
                 fault,
             );
         }
-        batch.values.retain(|_, value| value.is_none());
-        batch.companions.retain(|_, row| row.is_none());
-        CommitOutcome::Failed(WriteBatch { lives, ..batch }, fault)
+        CommitOutcome::failed(WriteBatch { lives, ..batch }, fault)
+    }
+
+    /// Opens the database again if its file was moved.
+    fn follow_path(&mut self, at: ClockReading) -> Result<(), PersistError> {
+        if let Some(report) = self.database.follow_path()? {
+            self.report_new(report, at);
+        }
+        Ok(())
     }
 
     /// Replaces the damaged database by a new one with its readable rows.
     fn start_over(&mut self, at: ClockReading) -> Result<(), PersistError> {
         let report = self.database.start_over()?;
+        self.report_new(report, at);
+        Ok(())
+    }
+
+    /// Another database is open.
+    fn report_new(&mut self, report: PersistError, at: ClockReading) {
+        self.queue.lock().key = self.database.life_key();
         self.maintenance.expect_copy(at);
         self.send(StoreReport::StartedOver(report));
-        Ok(())
     }
 
     /// Deletes expired rows and erases them from the log.

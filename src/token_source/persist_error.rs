@@ -142,6 +142,16 @@ pub enum PersistError {
         /// Its new path.
         aside: PathBuf,
     },
+    /// Another file is at the path of the open database.
+    #[error(
+        "{}: it was moved or replaced while tokenkeep used it; the current values were written to \
+         the file at this path; stop tokenkeep before you move or replace it",
+        path.display()
+    )]
+    Moved {
+        /// The path.
+        path: PathBuf,
+    },
     /// The database has an unknown format or version and was set aside.
     #[error(
         "{}: its version {version} is unknown to this tokenkeep; it was renamed to {}, and all \

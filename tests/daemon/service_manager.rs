@@ -88,3 +88,42 @@ async fn service_manager_without_a_watchdog_gets_no_pings() {
     assert!(said.iter().all(|text| !text.contains("WATCHDOG")), "{said:?}");
     daemon.ended().await;
 }
+
+/// Fills the queue of the socket at `path`, which is never read.
+fn fill_queue(path: &Path) {
+    loop {
+        // A sender has a limit of its own, so each message has a sender.
+        let sender = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
+        sender.set_nonblocking(true).expect("own socket");
+        sender.connect(path).expect("a listener");
+        match sender.send(b"STATUS=") {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn service_manager_that_does_not_read_delays_no_check_and_no_stop() {
+    let server = simulator().await;
+    let stage = Stage::new(&format!(
+        "[server.sarus]\nurl = \"{}\"\n{}",
+        server.url(),
+        token_table("quotes", "sarus", "")
+    ));
+    server.add_token(&stage.token("quotes"), seconds(3));
+    let path = stage.path("notify");
+    let manager = Manager::listening_at(&path);
+    let socket = path.to_str().expect("UTF-8");
+    // A ping every 10 ms: long before the second check, one is sent to the full queue.
+    let daemon = stage.start_with(&[("NOTIFY_SOCKET", socket), ("WATCHDOG_USEC", "20000")]);
+    daemon.event("daemon_ready", "").await;
+    fill_queue(&path);
+    daemon.more(2, "token_checked", "quotes").await;
+    daemon.stop().await;
+    // READY was sent before the queue was full, and arrives when the manager reads again.
+    manager.hears("READY=1").await;
+}

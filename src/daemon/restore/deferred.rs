@@ -12,7 +12,7 @@ use crate::event_log::{EventName, Fields};
 use crate::lifecycle::SourceChange;
 use crate::store::{LifeBatch, StoreReport};
 use crate::time::{Moment, whole_millis};
-use crate::token_source::DISK_TIMEOUT;
+use crate::token_source::{DISK_TIMEOUT, PersistError};
 
 /// How far the reading of check results is.
 #[derive(Debug, Default)]
@@ -72,7 +72,10 @@ impl DeferredRestore {
                 tokens.log.event(EventName::StoreFailed, message, fields);
             }
             StoreReport::StartedOver(error) => {
-                let message = "the state database is damaged and was replaced by a new one";
+                let message = match error {
+                    PersistError::Moved { .. } => "the state database was moved or replaced",
+                    _ => "the state database is damaged and was replaced by a new one",
+                };
                 warn_of_state(&mut tokens.log, state_dir, message, &error);
                 if let Some(writer) = tokens.recorder.writer() {
                     writer.restart_compaction();
