@@ -10,6 +10,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::fstat;
@@ -19,6 +20,9 @@ use crate::text::printable;
 
 /// The socket to systemd, if [`connect`] opened it.
 static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
+
+/// Whether a [`ready`] was dropped and not sent since.
+static READY_DROPPED: AtomicBool = AtomicBool::new(false);
 
 /// Opens the socket to systemd, so that notifications need no free descriptor later. Without it,
 /// each notification opens a socket.
@@ -66,7 +70,19 @@ fn send(state: &[NotifyState<'_>]) -> io::Result<()> {
 ///
 /// See [`stopping`].
 pub fn ready(status: &str) -> io::Result<()> {
-    send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))])
+    let sent = send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+    let is_dropped = sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    READY_DROPPED.store(is_dropped, Ordering::Relaxed);
+    sent
+}
+
+/// Sends `state`, after a `READY=1` that was dropped: without it systemd would end the daemon.
+fn send_behind_ready(state: NotifyState<'_>) -> io::Result<()> {
+    if READY_DROPPED.load(Ordering::Relaxed) {
+        send(&[NotifyState::Ready])?;
+        READY_DROPPED.store(false, Ordering::Relaxed);
+    }
+    send(&[state])
 }
 
 /// `RELOADING=1`: a reload begins. [`ready`] ends it, whether the reload succeeded or not.
@@ -75,6 +91,7 @@ pub fn ready(status: &str) -> io::Result<()> {
 ///
 /// See [`stopping`].
 pub fn reloading() -> io::Result<()> {
+    READY_DROPPED.store(false, Ordering::Relaxed);
     // systemd 253 and later require the time, to distinguish reloads.
     send(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
 }
@@ -85,7 +102,7 @@ pub fn reloading() -> io::Result<()> {
 ///
 /// See [`stopping`].
 pub fn status(line: &str) -> io::Result<()> {
-    send(&[NotifyState::Status(&one_line(line))])
+    send_behind_ready(NotifyState::Status(&one_line(line)))
 }
 
 /// `STOPPING=1`: the daemon is shutting down.
@@ -93,8 +110,8 @@ pub fn status(line: &str) -> io::Result<()> {
 /// # Errors
 ///
 /// The socket in `NOTIFY_SOCKET` is not reachable, or systemd does not read it: the notification is
-/// dropped. Callers can ignore this: systemd handles missing
-/// notifications, for example by a start timeout.
+/// dropped. Callers can ignore this: a dropped [`ready`] is sent again with the next notification, and
+/// systemd handles other missing ones.
 pub fn stopping() -> io::Result<()> {
     send(&[NotifyState::Stopping])
 }
@@ -105,7 +122,7 @@ pub fn stopping() -> io::Result<()> {
 ///
 /// See [`stopping`].
 pub fn watchdog() -> io::Result<()> {
-    send(&[NotifyState::Watchdog])
+    send_behind_ready(NotifyState::Watchdog)
 }
 
 /// Interval for [`watchdog`]: half of `WatchdogSec`, as systemd recommends; `None` without a

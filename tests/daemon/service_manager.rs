@@ -107,6 +107,20 @@ fn fill_queue(path: &Path) {
 }
 
 #[tokio::test]
+async fn service_manager_that_reads_late_learns_that_the_daemon_is_ready() {
+    let server = simulator().await;
+    let stage = Stage::new(&format!("[server.sarus]\nurl = \"{}\"\n", server.url()));
+    let path = stage.path("notify");
+    let manager = Manager::listening_at(&path);
+    fill_queue(&path);
+    let socket = path.to_str().expect("UTF-8");
+    let daemon = stage.start_with(&[("NOTIFY_SOCKET", socket), ("WATCHDOG_USEC", "20000")]);
+    daemon.event("daemon_ready", "").await;
+    manager.hears("READY=1").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn service_manager_that_does_not_read_delays_no_check_and_no_stop() {
     let server = simulator().await;
     let stage = Stage::new(&format!(
