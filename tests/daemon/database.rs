@@ -128,29 +128,33 @@ async fn revoked_value_is_erased() {
     }
 }
 
-/// Removes the token while the daemon runs, or while none does, and adds it again.
-async fn removed_and_added(keep: &str, restart: bool) -> (Simulator, Stage, Daemon) {
-    let (server, stage) = world(&format!("keep_removed = \"{keep}\"")).await;
-    let daemon = stage.start();
-    kept(&daemon, &stage, "first").await;
-    let daemon = if restart {
+/// Removes the token while the daemon runs, or while none does.
+async fn removed(stage: &Stage, daemon: Daemon, restart: bool) -> Daemon {
+    if restart {
         daemon.signal(Signal::KILL);
         daemon.ended().await;
         stage.replace("tokens.jsonl", &without());
         let daemon = stage.start();
         daemon.event("inventory_loaded", "").await;
-        daemon
-    } else {
-        stage.replace("tokens.jsonl", &without());
-        daemon
-            .until("it is removed", |lines| {
-                lines.iter().any(|line| {
-                    line.is("inventory_loaded", "") && line.number("tokens_removed") == 1
-                })
-            })
-            .await;
-        daemon
-    };
+        return daemon;
+    }
+    stage.replace("tokens.jsonl", &without());
+    daemon
+        .until("it is removed", |lines| {
+            lines
+                .iter()
+                .any(|line| line.is("inventory_loaded", "") && line.number("tokens_removed") == 1)
+        })
+        .await;
+    daemon
+}
+
+/// Removes the token while the daemon runs, or while none does, and adds it again.
+async fn removed_and_added(keep: &str, restart: bool) -> (Simulator, Stage, Daemon) {
+    let (server, stage) = world(&format!("keep_removed = \"{keep}\"")).await;
+    let daemon = stage.start();
+    kept(&daemon, &stage, "first").await;
+    let daemon = removed(&stage, daemon, restart).await;
     if keep == "1s" {
         gone(&stage, "first").await;
     }
@@ -180,6 +184,25 @@ async fn removed_token_that_is_added_again_too_late_does_not_get_its_value_back(
     for restart in [false, true] {
         let (server, stage, daemon) = removed_and_added("1s", restart).await;
         served(&server, |_| !about(&server, &secret("second")).is_empty()).await;
+        daemon.stop().await;
+        assert_eq!(stage.lines_in("runs"), 2, "restart: {restart}");
+    }
+}
+
+#[tokio::test]
+async fn removed_token_that_is_added_again_gets_no_further_login_attempts() {
+    for restart in [false, true] {
+        let (server, stage) = world("").await;
+        let text = configuration(&server, "");
+        stage.configure(&text.replace("delay =", "max_attempts = 2\ndelay ="));
+        stage.script("hook", "echo >> $DIR/runs; exit 1");
+        let daemon = stage.start();
+        daemon.event("reauth_exhausted", "quotes").await;
+        let daemon = removed(&stage, daemon, restart).await;
+        let before = daemon.count("reauth_exhausted", "quotes");
+        stage.replace("tokens.jsonl", &both("old"));
+        let exhausted = daemon.nth(before + 1, "reauth_exhausted", "quotes").await;
+        assert_eq!(exhausted.number("attempt"), 2);
         daemon.stop().await;
         assert_eq!(stage.lines_in("runs"), 2, "restart: {restart}");
     }

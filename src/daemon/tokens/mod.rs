@@ -209,10 +209,12 @@ impl Tokens {
         true
     }
 
-    /// Removes a token. A value that its source cannot hold is kept for a time.
+    /// Removes a token. A value that its source cannot hold is kept for a time, and so are its
+    /// re-auth attempts.
     pub(crate) fn remove(&mut self, id: TokenId) {
         self.unlist(id);
         self.stash_value(id);
+        self.stash_reauth_attempts(id);
         if let Some(entry) = self.registry.token(id) {
             self.companions.release(entry.name(), self.recorder.keep_removed);
         }
