@@ -86,13 +86,13 @@ impl CompletionHandler<'_> {
             Completion::Revoked(ticket, result) => {
                 tokens.scheduler.revoke_finished(ticket, result, clock::now());
             }
-            Completion::Stored(ticket, result) => {
-                if let Some((receipt, error)) = tokens.on_stored(ticket, result) {
-                    tasks.store_in_state_dir(ticket, receipt, error);
+            Completion::Stored { ticket, file, result } => {
+                if let Some(kept) = tokens.on_stored(ticket, file.as_deref(), result) {
+                    tasks.store_in_state_dir(ticket, file, kept);
                 }
             }
-            Completion::FileWritten { id, name, result } => {
-                tokens.on_file_written(id, &name, result);
+            Completion::FileWritten { id, name, file, result } => {
+                tokens.on_file_written(id, &name, &file, result);
             }
             Completion::EnvFileWritten(write, result) => {
                 tokens.on_env_file_written(write, result);

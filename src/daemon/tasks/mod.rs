@@ -16,6 +16,7 @@ mod rotate;
 mod task_set;
 mod write_back;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,10 +52,15 @@ pub(crate) enum Completion {
     ReauthFinished { ticket: Ticket, duration: Duration, output: ReauthOutput },
     /// A revocation that an operator requested has ended.
     Revoked(Ticket, Result<(), CallError>),
-    /// A new value was stored, or not.
-    Stored(Ticket, Result<WriteOutcome, PersistError>),
+    /// A new value was stored, or not: in this file, or by its token's name.
+    Stored { ticket: Ticket, file: Option<PathBuf>, result: Result<WriteOutcome, PersistError> },
     /// The file of a value that is kept in the state directory was written, or not.
-    FileWritten { id: TokenId, name: Box<str>, result: Result<WriteOutcome, PersistError> },
+    FileWritten {
+        id: TokenId,
+        name: Box<str>,
+        file: PathBuf,
+        result: Result<WriteOutcome, PersistError>,
+    },
     /// An `env_file` was written, or not.
     EnvFileWritten(EnvFileWrite, Result<ExportedFile, PersistError>),
     /// Sources were read.
@@ -218,10 +224,11 @@ impl Tasks {
     pub(crate) fn store_in_state_dir(
         &mut self,
         ticket: Ticket,
-        receipt: WriteReceipt,
-        error: PersistError,
+        file: Option<PathBuf>,
+        (receipt, error): (WriteReceipt, PersistError),
     ) {
-        self.must_finish.start(ticket, write_back::store_in_state_dir(ticket, receipt, error));
+        let store = write_back::store_in_state_dir(ticket, file, receipt, error);
+        self.must_finish.start(ticket, store);
     }
 
     /// Retries a write to a token's file. At shutdown the write must finish.

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{DeathReason, Tokens};
+use super::{DeathReason, TokenEntry, Tokens};
 use crate::clock;
 use crate::event_log::{EventName, Fields};
 use crate::lifecycle::{
@@ -164,12 +164,14 @@ impl Tokens {
         ReauthOutcome::NewValue { stored }
     }
 
-    /// A new value was stored, or not. Returns the receipt of the state directory if the value is
-    /// being written there because its file cannot be replaced: the action has not ended then.
+    /// A new value was stored, or not: in `file`, or by its token's name. Returns the receipt of the
+    /// state directory if the value is being written there because its file cannot be replaced: the
+    /// action has not ended then.
     #[must_use]
     pub(crate) fn on_stored(
         &mut self,
         ticket: Ticket,
+        file: Option<&Path>,
         result: Result<WriteOutcome, PersistError>,
     ) -> Option<(WriteReceipt, PersistError)> {
         let (now, id) = (clock::now(), ticket.token);
@@ -177,9 +179,14 @@ impl Tokens {
             self.cancel(ticket);
             return None;
         }
+        let current = self.registry.token(id).and_then(TokenEntry::file);
+        if current.as_deref() != file {
+            self.on_stored_before_reload(ticket, file, &result);
+            return None;
+        }
         match result {
             Ok(WriteOutcome::Written(value)) => {
-                if self.registry.token(id).is_some_and(|entry| entry.file().is_some()) {
+                if file.is_some() {
                     self.is_in_file(id, &value);
                 }
                 self.scheduler.persist_finished(ticket, Ok(()), now);
@@ -210,6 +217,26 @@ impl Tokens {
             }
         }
         None
+    }
+
+    /// A reload has given the token another file, or none, since the write to `file` began: the value
+    /// is written again. What is in the state directory stays there until it is in the new file.
+    fn on_stored_before_reload(
+        &mut self,
+        ticket: Ticket,
+        file: Option<&Path>,
+        result: &Result<WriteOutcome, PersistError>,
+    ) {
+        let is_in_state_dir = match result {
+            Ok(WriteOutcome::Written(_)) => file.is_none(),
+            Ok(WriteOutcome::InStateDir(_)) => true,
+            Ok(WriteOutcome::SourceChanged(_) | WriteOutcome::NotInFile(..)) | Err(_) => false,
+        };
+        if is_in_state_dir && self.begin_file_retry(ticket.token) {
+            self.scheduler.persist_finished(ticket, Ok(()), clock::now());
+        } else {
+            self.cancel(ticket);
+        }
     }
 
     /// Frees values that are not needed any more, and keeps what the server said of a dead one

@@ -1,8 +1,10 @@
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::api::Client;
-use crate::lifecycle::{Notice, Slot};
+use crate::lifecycle::{Action, CheckResult, Notice, Slot};
+use crate::outcome::Outcome;
 use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{EnvFile, Notify, NotifyTarget, Source, Token, load};
 use crate::store::StoredValue;
@@ -99,8 +101,55 @@ impl World {
         assert!(self.tokens.replace(id, &config, &spec));
     }
 
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.token"))
+    }
+
     fn write_file(&self, text: &str) {
-        fs::write(self.folder.path().join("quotes.token"), text).unwrap();
+        fs::write(self.file("quotes"), text).unwrap();
+    }
+
+    /// A reload gives the token `quotes` another source.
+    fn set_source(&mut self, id: TokenId, source: Source) {
+        let (config, spec) = self.config("quotes", "sarus");
+        let origin = TokenOrigin::Own(source);
+        let config = Arc::new(TokenConfig { origin, ..Arc::into_inner(config).unwrap() });
+        assert!(self.tokens.replace(id, &config, &spec));
+    }
+
+    /// A token `quotes` that a renewal has given the value `quotes-2`. Returns the ticket of the
+    /// write, which is running.
+    fn with_running_write() -> (Self, Ticket) {
+        let mut world = Self::new();
+        let check = world.add("quotes");
+        world.tokens.scheduler.outputs.clear();
+        let mut answer = alive();
+        let slot = world.tokens.scheduler.spare_slot(check.token).other();
+        let (from, to) = (Some(value("quotes-1")), value("quotes-2"));
+        let replaced = ReplacedValue { slot, from, to };
+        world.tokens.take_replaced_value(check, Some(replaced), &mut answer);
+        world.tokens.on_checked(check, answer);
+        let write = world.pending(check.token);
+        world.tokens.scheduler.outputs.clear();
+        (world, write[0])
+    }
+
+    /// Whether the current value of `quotes` will be written, by the scheduler or by a retry, to
+    /// `file`, or by its name.
+    fn will_write(&mut self, id: TokenId, file: Option<&Path>) -> bool {
+        // Longer than the pause after a cancelled action, shorter than any life.
+        let soon = clock::now() + Duration::from_secs(10);
+        self.tokens.scheduler.wake(soon);
+        let entry = self.tokens.registry.token(id).unwrap();
+        let is_current = entry.file().as_deref() == file
+            && entry.in_source() != Some(value("quotes-2").by_ref());
+        let is_write = |output: &SchedulerOutput| {
+            matches!(output, SchedulerOutput::Action(_, Action::Persist { .. }))
+        };
+        let by_scheduler = self.tokens.scheduler.outputs.iter().any(is_write);
+        let retries = self.tokens.take_file_writes(soon);
+        let by_retry = retries.iter().any(|retry| Some(&*retry.path) == file);
+        is_current && (by_scheduler || by_retry)
     }
 
     /// A token `quotes`, whose new value `quotes-2` is not in its file, and `token_replaced` waits.
@@ -141,12 +190,63 @@ impl World {
     }
 }
 
+fn alive() -> CheckResult {
+    let now = clock::now();
+    let outcome = Outcome::Alive { remaining: Duration::from_secs(600) };
+    CheckResult { sent: now, received: now, outcome, replaced: false, cannot_renew: false }
+}
+
+#[tokio::test]
+async fn write_to_a_source_that_a_reload_has_replaced_is_repeated_for_the_new_one() {
+    let outcomes: [fn() -> Result<WriteOutcome, PersistError>; 4] = [
+        || Ok(WriteOutcome::Written(value("quotes-2"))),
+        || Ok(WriteOutcome::SourceChanged(value("quotes-3"))),
+        || Ok(WriteOutcome::NotInFile(value("quotes-2"), PersistError::NoStateDir)),
+        || Ok(WriteOutcome::InStateDir(PersistError::NoStateDir)),
+    ];
+    for outcome in outcomes {
+        for has_file in [true, false] {
+            let (mut world, write) = World::with_running_write();
+            let (old, new) = (world.file("quotes"), world.file("moved"));
+            let file = has_file.then_some(&*new);
+            let source = file.map_or_else(
+                || Source::Env("QUOTES".to_owned()),
+                |file| Source::File(file.to_owned()),
+            );
+            world.set_source(write.token, source);
+            assert!(world.tokens.on_stored(write, Some(&old), outcome()).is_none());
+            assert!(world.will_write(write.token, file), "{:?}", outcome());
+        }
+    }
+}
+
+#[tokio::test]
+async fn write_by_name_of_a_token_that_a_reload_gives_a_file_is_followed_by_one_to_the_file() {
+    let (mut world, write) = World::with_running_write();
+    let written = Ok(WriteOutcome::Written(value("quotes-2")));
+    assert!(world.tokens.on_stored(write, None, written).is_none());
+    let file = world.file("quotes");
+    assert!(world.will_write(write.token, Some(&file)));
+}
+
+#[tokio::test]
+async fn retried_write_to_a_file_that_a_reload_has_replaced_is_repeated_for_the_new_one() {
+    let (mut world, id) = World::with_waiting_notice();
+    world.tokens.resume_file_retry(id);
+    let write = world.tokens.take_file_writes(clock::now()).pop().unwrap();
+    let new = world.file("moved");
+    world.set_source(id, Source::File(new.clone()));
+    let written = Ok(WriteOutcome::Written(value("quotes-2")));
+    world.tokens.on_file_written(id, "quotes", &write.path, written);
+    assert!(world.will_write(id, Some(&new)));
+}
+
 #[tokio::test]
 async fn stale_write_does_not_change_the_next_token_with_the_number() {
     let foreign = || value("first-2");
     for outcome in [WriteOutcome::Written(foreign()), WriteOutcome::SourceChanged(foreign())] {
         let (mut world, ticket) = World::with_stale_ticket();
-        assert!(world.tokens.on_stored(ticket, Ok(outcome)).is_none());
+        assert!(world.tokens.on_stored(ticket, None, Ok(outcome)).is_none());
         assert!(world.is_untouched(ticket.token));
     }
 }
@@ -251,17 +351,15 @@ async fn token_replaced_is_logged_when_a_late_write_has_put_the_new_value_into_t
     let (mut world, id) = World::with_waiting_notice();
     world.tokens.resume_file_retry(id);
     let written = || Ok(WriteOutcome::SourceChanged(value("quotes-2")));
-    world.tokens.on_file_written(id, "quotes", written());
+    let file = world.file("quotes");
+    world.tokens.on_file_written(id, "quotes", &file, written());
     assert_eq!(world.replacements(), ["reauth"]);
 }
 
 #[tokio::test]
 async fn token_replaced_is_logged_when_a_reload_takes_the_file_away() {
     let (mut world, id) = World::with_waiting_notice();
-    let (config, spec) = world.config("quotes", "sarus");
-    let origin = TokenOrigin::Own(Source::Env("QUOTES".to_owned()));
-    let config = Arc::new(TokenConfig { origin, ..Arc::into_inner(config).unwrap() });
-    assert!(world.tokens.replace(id, &config, &spec));
+    world.set_source(id, Source::Env("QUOTES".to_owned()));
     assert_eq!(world.replacements(), ["reauth"]);
 }
 
