@@ -35,7 +35,7 @@ use super::tokens::{
     EnvFileWrite, FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead,
 };
 use super::tokens::{Tokens, WriteOutcome};
-use crate::lifecycle::{Action, CheckResult, Method, Validity};
+use crate::lifecycle::{Action, CheckResult, Method};
 use crate::outcome::CallError;
 use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
@@ -114,9 +114,9 @@ impl Tasks {
             Action::Check { method: Method::Renew, slot, timeout, connection }
                 if profile.is_some_and(Profile::renews_with_refresh_token) =>
             {
-                let is_unknown = scheduler.token(ticket.token).is_some_and(|token| {
-                    slot != token.active_slot() || token.validity() == Validity::Unknown
-                });
+                let is_unknown = scheduler
+                    .token(ticket.token)
+                    .is_some_and(|token| slot != token.active_slot() || !token.had_response());
                 let companion = companions.of(entry.name());
                 let access = companion.map(|it| CompanionAccess::new(it, &mut self.file_locks));
                 let rotation = Rotation {

@@ -29,7 +29,7 @@ pub(super) struct Rotation {
     pub(super) has_query: bool,
     /// Whether a login can replace the value.
     pub(super) has_reauth: bool,
-    /// Nothing is known of the value yet, and it may live.
+    /// No response of this boot is about the value, and it may live.
     pub(super) is_unknown: bool,
     /// Time-out of the renewal.
     pub(super) timeout: Duration,
