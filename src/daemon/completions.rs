@@ -76,12 +76,12 @@ impl CompletionHandler<'_> {
             Completion::SourceReread(ticket, answer, read) => {
                 self.on_source_reread(ticket, answer, read);
             }
-            Completion::ReauthFinished { ticket, duration, output } => {
+            Completion::ReauthFinished { ticket, owner, duration, output } => {
                 let entry = tokens.registry.token(ticket.token).filter(|entry| entry.has_hook());
                 if let Some(reauth) = entry.and_then(|entry| entry.config().reauth.as_ref()) {
                     metrics.count_command(&reauth.name, duration);
                 }
-                tokens.on_reauthenticated(ticket, duration, output);
+                tokens.on_reauthenticated(ticket, owner, duration, output);
             }
             Completion::Revoked(ticket, result) => {
                 tokens.scheduler.revoke_finished(ticket, result, clock::now());

@@ -208,6 +208,36 @@ async fn removed_token_that_is_added_again_gets_no_further_login_attempts() {
     }
 }
 
+#[tokio::test]
+async fn value_of_a_login_during_which_its_token_is_removed_is_used() {
+    // Whether the token is added again before the login ends, and how many attempts it has.
+    for (is_added, attempts) in [(false, 5), (true, 5), (true, 1)] {
+        let (server, stage) = world("").await;
+        let text = configuration(&server, "");
+        stage.configure(&text.replace("delay =", &format!("max_attempts = {attempts}\ndelay =")));
+        let wait = "echo >> $DIR/runs\nwhile [ ! -e $DIR/go ]; do sleep 0.05; done";
+        stage.script("hook", &format!("{wait}\necho '{}'", secret("first")));
+        let daemon = stage.start();
+        daemon.event("reauth_started", "quotes").await;
+        until("the command runs", || stage.lines_in("runs") == 1).await;
+        let daemon = removed(&stage, daemon, false).await;
+        if is_added {
+            stage.replace("tokens.jsonl", &both("old"));
+            if attempts == 1 {
+                daemon.event("reauth_exhausted", "quotes").await;
+            } else {
+                daemon.nth(2, "reauth_started", "quotes").await;
+            }
+        }
+        stage.write("go", "");
+        until("the value is kept", || holds(&stage, "first")).await;
+        stage.replace("tokens.jsonl", &both("old"));
+        served(&server, |_| !about(&server, &secret("first")).is_empty()).await;
+        daemon.stop().await;
+        assert_eq!(stage.lines_in("runs"), 1, "added: {is_added}, attempts: {attempts}");
+    }
+}
+
 /// Names in an inventory, and in the configuration that is reloaded or restarted.
 const NAMES: usize = 1_000;
 

@@ -32,7 +32,7 @@ use self::rotate::Rotation;
 use self::task_set::TaskSet;
 use super::companions::{Companion, CompanionReport};
 use super::tokens::{
-    EnvFileWrite, FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead,
+    EnvFileWrite, FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead, ValueOwner,
 };
 use super::tokens::{Tokens, WriteOutcome};
 use crate::lifecycle::{Action, CheckResult, Method};
@@ -49,7 +49,7 @@ pub(crate) enum Completion {
     /// A check has ended, with the new value that the response names.
     Checked(Ticket, CheckResult, Option<ReplacedValue>),
     /// A re-authentication attempt has ended.
-    ReauthFinished { ticket: Ticket, duration: Duration, output: ReauthOutput },
+    ReauthFinished { ticket: Ticket, owner: ValueOwner, duration: Duration, output: ReauthOutput },
     /// A revocation that an operator requested has ended.
     Revoked(Ticket, Result<(), CallError>),
     /// A new value was stored, or not: in this file, or by its token's name.
@@ -88,8 +88,9 @@ pub(crate) struct Tasks {
     renewals: TaskSet,
     /// Tasks that can produce or persist a token value. Shutdown waits for them.
     must_finish: TaskSet,
-    /// One re-authentication attempt at a time for each token name.
-    reauth_locks: KeyedLocks,
+    /// One re-authentication attempt at a time for each token name; with the value that an attempt
+    /// leaves for the one that waits.
+    reauth_locks: KeyedLocks<Option<TokenValue>>,
     /// One write at a time for each file; with the value of a write that has timed out.
     file_locks: KeyedLocks<Option<TokenValue>>,
 }
@@ -121,6 +122,7 @@ impl Tasks {
                 let access = companion.map(|it| CompanionAccess::new(it, &mut self.file_locks));
                 let rotation = Rotation {
                     ticket,
+                    owner: ValueOwner::of(entry),
                     grant,
                     client,
                     access: access.clone(),
@@ -149,22 +151,24 @@ impl Tasks {
                 if entry.inventory().is_none() {
                     watcher.check(ticket.token.key());
                 }
-                let set = match method {
-                    Method::Query => &mut self.checks,
-                    Method::Renew => &mut self.renewals,
-                };
-                let value = (slot, value);
-                let check = check::check(ticket, client, method, value, (timeout, connection));
-                set.start(ticket, check);
+                let limits = (timeout, connection);
+                if method == Method::Query {
+                    self.checks.start(ticket, check::query(ticket, client, value, limits));
+                } else {
+                    let owner = ValueOwner::of(entry);
+                    let renew = check::renew(ticket, owner, client, (slot, value), limits);
+                    self.renewals.start(ticket, renew);
+                }
             }
             Action::Reauth { reason, attempt } => {
                 let reauth = entry.config().reauth.clone()?;
+                let owner = ValueOwner::of(entry);
                 let request = ReauthRequest::new(entry, server, reason, attempt);
                 let lock = self.reauth_locks.get(&*request.name);
                 let persisted = tokens.persist_attempts_now(ticket.token);
                 let companion = tokens.companions.of(&request.name);
                 let access = companion.map(|it| CompanionAccess::new(it, &mut self.file_locks));
-                let attempt = reauth::Attempt { ticket, grant, client, reauth, request };
+                let attempt = reauth::Attempt { ticket, owner, grant, client, reauth, request };
                 let attempt = reauth::attempt(attempt, access.clone(), (lock, persisted));
                 match grant {
                     Some(_) => {

@@ -75,14 +75,15 @@ impl World {
     }
 
     /// Removes the token `first` whose action is running, and adds `second` with its number.
-    /// Returns the ticket of the action.
-    fn with_stale_ticket() -> (Self, Ticket) {
+    /// Returns the ticket of the action, and for which token it was started.
+    fn with_stale_ticket() -> (Self, Ticket, ValueOwner) {
         let mut world = Self::new();
         let ticket = world.add("first");
+        let owner = world.owner(ticket.token);
         world.tokens.scheduler.outputs.clear();
         world.tokens.remove(ticket.token);
         assert_eq!(world.add("second").token, ticket.token, "the number is reused");
-        (world, ticket)
+        (world, ticket, owner)
     }
 
     /// Puts `text` in place of the current value of the token `quotes`, as if the file could not be
@@ -99,6 +100,10 @@ impl World {
         let env_file = Some(EnvFile { path, variable: "QUOTES".to_owned(), group: None });
         let config = Arc::new(TokenConfig { env_file, ..Arc::into_inner(config).unwrap() });
         assert!(self.tokens.replace(id, &config, &spec));
+    }
+
+    fn owner(&self, id: TokenId) -> ValueOwner {
+        ValueOwner::of(self.tokens.registry.token(id).unwrap())
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -126,7 +131,7 @@ impl World {
         let mut answer = alive();
         let slot = world.tokens.scheduler.spare_slot(check.token).other();
         let (from, to) = (Some(value("quotes-1")), value("quotes-2"));
-        let replaced = ReplacedValue { slot, from, to };
+        let replaced = ReplacedValue { owner: world.owner(check.token), slot, from, to };
         world.tokens.take_replaced_value(check, Some(replaced), &mut answer);
         world.tokens.on_checked(check, answer);
         let write = world.pending(check.token);
@@ -245,7 +250,7 @@ async fn retried_write_to_a_file_that_a_reload_has_replaced_is_repeated_for_the_
 async fn stale_write_does_not_change_the_next_token_with_the_number() {
     let foreign = || value("first-2");
     for outcome in [WriteOutcome::Written(foreign()), WriteOutcome::SourceChanged(foreign())] {
-        let (mut world, ticket) = World::with_stale_ticket();
+        let (mut world, ticket, _) = World::with_stale_ticket();
         assert!(world.tokens.on_stored(ticket, None, Ok(outcome)).is_none());
         assert!(world.is_untouched(ticket.token));
     }
@@ -255,10 +260,43 @@ async fn stale_write_does_not_change_the_next_token_with_the_number() {
 async fn stale_reauth_output_does_not_change_the_next_token_with_the_number() {
     let found = || crate::token_source::Found { value: value("first-2"), warnings: Vec::new() };
     for output in [ReauthOutput::NewValue(found().value), ReauthOutput::InSource(Ok(found()))] {
-        let (mut world, ticket) = World::with_stale_ticket();
-        world.tokens.on_reauthenticated(ticket, Duration::ZERO, output);
+        let (mut world, ticket, owner) = World::with_stale_ticket();
+        world.tokens.on_reauthenticated(ticket, owner, Duration::ZERO, output);
         assert!(world.is_untouched(ticket.token));
     }
+}
+
+#[tokio::test]
+async fn value_that_a_renewal_names_after_its_token_was_removed_is_kept_for_the_name() {
+    for is_added in [false, true] {
+        let (mut world, ticket, owner) = World::with_stale_ticket();
+        if is_added {
+            world.add("first");
+        }
+        let (slot, from) = (Slot::A, Some(value("first-1")));
+        let replaced = ReplacedValue { owner, slot, from, to: value("first-2") };
+        world.tokens.take_replaced_value(ticket, Some(replaced), &mut alive());
+        assert!(world.is_untouched(ticket.token));
+        if !is_added {
+            world.add("first");
+        }
+        let id = world.tokens.registry.id_of("first").unwrap();
+        let values = [Slot::A, Slot::B].map(|slot| world.value_in(id, slot));
+        assert!(values.contains(&Some(value("first-2"))), "added: {is_added}, {values:?}");
+    }
+}
+
+#[tokio::test]
+async fn value_of_a_late_renewal_does_not_replace_that_of_a_changed_source() {
+    let (mut world, ticket, owner) = World::with_stale_ticket();
+    let id = world.add("first").token;
+    fs::write(world.file("first"), "first-3").unwrap();
+    world.tokens.read_source_now(id);
+    let (slot, from) = (Slot::A, Some(value("first-1")));
+    let replaced = ReplacedValue { owner, slot, from, to: value("first-2") };
+    world.tokens.take_replaced_value(ticket, Some(replaced), &mut alive());
+    let values = [Slot::A, Slot::B].map(|slot| world.value_in(id, slot));
+    assert!(!values.contains(&Some(value("first-2"))), "{values:?}");
 }
 
 #[tokio::test]
@@ -326,7 +364,8 @@ async fn value_that_a_response_names_is_taken_only_for_the_value_that_was_checke
     let ticket = world.add("first");
     let slot = world.tokens.scheduler.spare_slot(ticket.token).other();
     let mut replaced = |from, to| {
-        let replaced = ReplacedValue { slot, from: Some(value(from)), to: value(to) };
+        let owner = world.owner(ticket.token);
+        let replaced = ReplacedValue { owner, slot, from: Some(value(from)), to: value(to) };
         world.tokens.replace_value(ticket, replaced)
     };
     assert!(!replaced("another", "new-1"));

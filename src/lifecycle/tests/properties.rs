@@ -12,7 +12,7 @@ use super::world::{
 };
 use crate::lifecycle::{
     Action, CheckResult, Event, Method, OperatorRequest, ReauthOutcome, ReauthPolicy, ReauthReason,
-    Renewal, Resource, Slot, SourceChange, Validity,
+    Renewal, ReplacedBy, Resource, Slot, SourceChange, Validity,
 };
 use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
@@ -303,7 +303,7 @@ impl Watched {
             }
             Turn::FromReplica | Turn::FromReplicaAndDead => {
                 self.put(self.life.token.active_slot().other(), matches!(turn, Turn::FromReplica));
-                self.step(Event::SourceChanged(SourceChange::FromReplica));
+                self.step(Event::SourceChanged(SourceChange::Obtained(ReplacedBy::Replica)));
             }
             Turn::Released => {
                 self.step(Event::Released);
