@@ -76,23 +76,23 @@ impl CompletionHandler<'_> {
             Completion::SourceReread(ticket, answer, read) => {
                 self.on_source_reread(ticket, answer, read);
             }
-            Completion::ReauthFinished { ticket, duration, output } => {
+            Completion::ReauthFinished { ticket, owner, duration, output } => {
                 let entry = tokens.registry.token(ticket.token).filter(|entry| entry.has_hook());
                 if let Some(reauth) = entry.and_then(|entry| entry.config().reauth.as_ref()) {
                     metrics.count_command(&reauth.name, duration);
                 }
-                tokens.on_reauthenticated(ticket, duration, output);
+                tokens.on_reauthenticated(ticket, owner, duration, output);
             }
             Completion::Revoked(ticket, result) => {
                 tokens.scheduler.revoke_finished(ticket, result, clock::now());
             }
-            Completion::Stored(ticket, result) => {
-                if let Some((receipt, error)) = tokens.on_stored(ticket, result) {
-                    tasks.store_in_state_dir(ticket, receipt, error);
+            Completion::Stored { ticket, file, result } => {
+                if let Some(kept) = tokens.on_stored(ticket, file.as_deref(), result) {
+                    tasks.store_in_state_dir(ticket, file, kept);
                 }
             }
-            Completion::FileWritten { id, name, result } => {
-                tokens.on_file_written(id, &name, result);
+            Completion::FileWritten { id, name, file, result } => {
+                tokens.on_file_written(id, &name, &file, result);
             }
             Completion::EnvFileWritten(write, result) => {
                 tokens.on_env_file_written(write, result);

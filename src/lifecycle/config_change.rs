@@ -24,6 +24,9 @@ impl Transition<'_> {
         if self.context.policy.reauth.is_none() {
             self.token.pending_request =
                 self.token.pending_request.filter(|wish| *wish != PendingRequest::Reauth);
+            if self.token.task == Task::Reauth {
+                self.token.task = Task::Watch;
+            }
         }
         if self.token.elsewhere {
             return;
@@ -38,7 +41,8 @@ impl Transition<'_> {
                 if rotated && !self.may_rotate() {
                     self.discard_rotation();
                     self.schedule_reauth();
-                } else if !rotated && self.token.in_flight.is_none() {
+                } else if !rotated && !self.token.is_reauthenticating() {
+                    // The end of an attempt plans the next one.
                     self.schedule_reauth();
                 }
             }

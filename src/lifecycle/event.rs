@@ -115,9 +115,9 @@ pub enum ReauthOutcome {
 pub enum SourceChange {
     /// Another value than the current one, which is in the spare slot.
     NewValue,
-    /// Another value from another replica, which is in the spare slot. The store does not contain
-    /// it yet.
-    FromReplica,
+    /// Another value, which is in the spare slot, and which the store does not contain yet: from
+    /// another replica, or from an action that began before the token was removed and added again.
+    Obtained(ReplacedBy),
     /// No value; the text says why.
     Lost(Box<str>),
     /// The same value as before it was missing.

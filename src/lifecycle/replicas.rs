@@ -9,7 +9,7 @@ use super::check_timing::{SHORTEST_TIMEOUT, check_wait};
 use super::context::Transition;
 use super::event::Notice;
 use super::token::{Candidate, InFlight, Task, Token, Validity};
-use super::types::DeadlineStage;
+use super::types::{DeadlineStage, ReplacedBy};
 
 /// How long a value that another replica obtained counts as verified by it, where a check would
 /// spend its refresh token. Replicas that all ask would spend one after the other without pause.
@@ -131,21 +131,22 @@ impl Transition<'_> {
         }
     }
 
-    /// Another replica has obtained or verified a value.
-    pub(super) fn new_value_from_replica(&mut self) {
+    /// Another replica has obtained or verified a value, or an action has that began before the token
+    /// was removed and added again.
+    pub(super) fn new_value_from_elsewhere(&mut self, by: ReplacedBy) {
         let counts_at_once = self.token.elsewhere || self.context.policy.rotates;
         if counts_at_once || !self.token.may_be_alive() {
-            return self.adopt_from_replica();
+            return self.adopt_from_elsewhere(by);
         }
         self.new_value_in_source();
         if let Some(candidate) = &mut self.token.candidate {
-            candidate.from_replica = true;
+            candidate.from_elsewhere = Some(by);
         }
     }
 
     /// The value counts at once: nothing that is known here is better, or its check would spend its
     /// refresh token.
-    fn adopt_from_replica(&mut self) {
+    fn adopt_from_elsewhere(&mut self, by: ReplacedBy) {
         self.discard_candidate_check();
         if let Some(InFlight::Current(_) | InFlight::Persist | InFlight::Revoke) =
             self.token.in_flight
@@ -155,7 +156,8 @@ impl Transition<'_> {
         // An attempt whose own value was not verified is judged by this value.
         let obtained = self.token.candidate.and_then(|candidate| candidate.obtained);
         let obtained = obtained.map(|(pending_reauth, _)| (pending_reauth, true));
-        let candidate = Candidate { from_replica: true, ..Candidate::new(self.now, obtained) };
+        let candidate =
+            Candidate { from_elsewhere: Some(by), ..Candidate::new(self.now, obtained) };
         self.token.candidate = Some(candidate);
         let life = Duration::from_millis(self.token.life_ms);
         self.promote_candidate();

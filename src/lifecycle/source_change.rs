@@ -20,7 +20,7 @@ impl Transition<'_> {
                 }
             }
             SourceChange::NewRefreshToken => self.new_refresh_token(),
-            SourceChange::FromReplica => self.new_value_from_replica(),
+            SourceChange::Obtained(by) => self.new_value_from_elsewhere(by),
             SourceChange::Lost(error) => self.source_lost(error),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::reading::{Method, Reading};
 use super::reauth_budget::{ReauthAttempts, ReauthBudget};
-use super::types::{DeadlineStage, Slot};
+use super::types::{DeadlineStage, ReplacedBy, Slot};
 use crate::outcome::Connection;
 use crate::time::Moment;
 
@@ -166,8 +166,9 @@ pub(super) struct Candidate {
     pub(super) suspected: bool,
     /// If it came from re-auth: the attempt, and whether the store already contains the value.
     pub(super) obtained: Option<(PendingReauth, bool)>,
-    /// It came from another replica, and the store does not contain it.
-    pub(super) from_replica: bool,
+    /// How another replica has obtained it, or an action for a token of this name that was removed.
+    /// The store does not contain it.
+    pub(super) from_elsewhere: Option<ReplacedBy>,
 }
 
 /// Actions that spend something start at `until` at the earliest.
@@ -211,12 +212,19 @@ impl Validity {
 impl Candidate {
     /// Whether the token's own source offers it.
     pub(super) const fn is_from_source(&self) -> bool {
-        self.obtained.is_none() && !self.from_replica
+        self.obtained.is_none() && self.from_elsewhere.is_none()
     }
 
     /// A new candidate.
     pub(super) const fn new(due: Moment, obtained: Option<(PendingReauth, bool)>) -> Self {
-        Self { due, failures: 0, backoff_level: 0, suspected: false, obtained, from_replica: false }
+        Self {
+            due,
+            failures: 0,
+            backoff_level: 0,
+            suspected: false,
+            obtained,
+            from_elsewhere: None,
+        }
     }
 }
 

@@ -206,14 +206,14 @@ impl Transition<'_> {
     }
 
     /// The action in flight did not start: another replica may be spending what it needs until
-    /// `until`. A request of an operator is kept.
+    /// `until`. A request of an operator is kept, unless the policy forbids it by now.
     fn deferred(&mut self, until: Moment) {
         let Some(in_flight) = self.token.in_flight else { return };
         let checks = matches!(in_flight, InFlight::Current(_) | InFlight::Candidate(_));
         let spends = match in_flight {
             InFlight::Current(_) | InFlight::Candidate(_) => true,
             InFlight::Reauth { requested, .. } => {
-                if requested && !self.token.paused {
+                if requested && !self.token.paused && self.context.policy.reauth.is_some() {
                     self.token.pending_request = Some(PendingRequest::Reauth);
                 }
                 true

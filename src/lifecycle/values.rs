@@ -18,13 +18,13 @@ impl Transition<'_> {
         self.token.pending_reauth = None;
         let candidate = self.token.candidate.take();
         let obtained = candidate.and_then(|candidate| candidate.obtained);
-        let from_replica = candidate.is_some_and(|candidate| candidate.from_replica);
+        let from_elsewhere = candidate.and_then(|candidate| candidate.from_elsewhere);
         let is_first = self.token.validity == Validity::Missing && !self.token.unrecovered;
-        match obtained {
-            _ if from_replica => self.notify(Notice::Replaced(ReplacedBy::Replica)),
-            Some(_) => self.notify(Notice::Replaced(ReplacedBy::Reauth)),
-            None if is_first => {}
-            None => self.notify(Notice::Replaced(ReplacedBy::Source)),
+        match (from_elsewhere, obtained) {
+            (Some(by), _) => self.notify(Notice::Replaced(by)),
+            (None, Some(_)) => self.notify(Notice::Replaced(ReplacedBy::Reauth)),
+            (None, None) if is_first => {}
+            (None, None) => self.notify(Notice::Replaced(ReplacedBy::Source)),
         }
         if let Some((pending_reauth, stored)) = obtained {
             self.token.pending_reauth = Some(pending_reauth);
@@ -32,11 +32,11 @@ impl Transition<'_> {
                 self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
             }
         }
-        if from_replica {
+        if from_elsewhere.is_some() {
             self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
         }
         self.reset_value();
-        if from_replica {
+        if from_elsewhere.is_some() {
             self.token.budget.inherit_probation();
         }
         // After an inconclusive check the retry uses a fresh connection, also for the promoted

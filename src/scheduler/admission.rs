@@ -23,9 +23,9 @@ impl Scheduler {
             if self.table.scheduled(id.0) != Some(at) {
                 continue;
             }
-            let Some((active, _)) = self.table.activate(id.0) else { continue };
+            let Some((active, spec)) = self.table.activate(id.0) else { continue };
             active.scheduled = None;
-            if active.next_deadline().is_some_and(|next| next > now) {
+            if active.next_deadline(spec).is_some_and(|next| next > now) {
                 // The token was checked after the timer was set.
                 self.schedule_wake(id, now);
                 continue;

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::types::TokenSpec;
 use super::wait_queue::{FAILED_BEFORE, NEW, WaitKey};
 use crate::lifecycle::{CompactExtra, CompactToken, Resource, Token, TokenSummary};
 use crate::time::Moment;
@@ -39,12 +40,14 @@ impl ActiveToken {
         }
     }
 
-    /// When it needs a timer next. What it already waits for in a queue needs none.
-    pub(super) fn next_deadline(&self) -> Option<Moment> {
+    /// When it needs a timer next. What it already waits for in a queue needs none, nor does an
+    /// attempt without a `reauth` method: its timer would fire again and again, as nothing starts it.
+    pub(super) fn next_deadline(&self, spec: &TokenSpec) -> Option<Moment> {
         let token = &self.token;
         let server = if self.waiting.is_none() { token.due_for(Resource::Server) } else { None };
-        let waits_for_reauth = self.waits_for_reauth || self.waiting.is_some();
-        let reauth = if waits_for_reauth { None } else { token.due_for(Resource::Reauth) };
+        let needs_no_timer =
+            self.waits_for_reauth || self.waiting.is_some() || spec.reauth.is_none();
+        let reauth = if needs_no_timer { None } else { token.due_for(Resource::Reauth) };
         let next_deadline =
             [server, reauth, token.due_for(Resource::None), token.next_deadline_warning()];
         next_deadline.into_iter().flatten().min()

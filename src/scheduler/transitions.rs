@@ -164,8 +164,8 @@ impl Scheduler {
 
     /// Sets the token's timer, and compacts the token if it is idle.
     pub(super) fn schedule_wake(&mut self, id: TokenId, now: Moment) {
-        let Some((active, _)) = self.table.activate(id.0) else { return };
-        let next = active.next_deadline().map(|next| next.max(now));
+        let Some((active, spec)) = self.table.activate(id.0) else { return };
+        let next = active.next_deadline(spec).map(|next| next.max(now));
         if let Some(next) = next
             && active.scheduled.is_none_or(|scheduled| next < scheduled)
         {

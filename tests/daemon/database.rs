@@ -128,29 +128,33 @@ async fn revoked_value_is_erased() {
     }
 }
 
-/// Removes the token while the daemon runs, or while none does, and adds it again.
-async fn removed_and_added(keep: &str, restart: bool) -> (Simulator, Stage, Daemon) {
-    let (server, stage) = world(&format!("keep_removed = \"{keep}\"")).await;
-    let daemon = stage.start();
-    kept(&daemon, &stage, "first").await;
-    let daemon = if restart {
+/// Removes the token while the daemon runs, or while none does.
+async fn removed(stage: &Stage, daemon: Daemon, restart: bool) -> Daemon {
+    if restart {
         daemon.signal(Signal::KILL);
         daemon.ended().await;
         stage.replace("tokens.jsonl", &without());
         let daemon = stage.start();
         daemon.event("inventory_loaded", "").await;
-        daemon
-    } else {
-        stage.replace("tokens.jsonl", &without());
-        daemon
-            .until("it is removed", |lines| {
-                lines.iter().any(|line| {
-                    line.is("inventory_loaded", "") && line.number("tokens_removed") == 1
-                })
-            })
-            .await;
-        daemon
-    };
+        return daemon;
+    }
+    stage.replace("tokens.jsonl", &without());
+    daemon
+        .until("it is removed", |lines| {
+            lines
+                .iter()
+                .any(|line| line.is("inventory_loaded", "") && line.number("tokens_removed") == 1)
+        })
+        .await;
+    daemon
+}
+
+/// Removes the token while the daemon runs, or while none does, and adds it again.
+async fn removed_and_added(keep: &str, restart: bool) -> (Simulator, Stage, Daemon) {
+    let (server, stage) = world(&format!("keep_removed = \"{keep}\"")).await;
+    let daemon = stage.start();
+    kept(&daemon, &stage, "first").await;
+    let daemon = removed(&stage, daemon, restart).await;
     if keep == "1s" {
         gone(&stage, "first").await;
     }
@@ -182,6 +186,55 @@ async fn removed_token_that_is_added_again_too_late_does_not_get_its_value_back(
         served(&server, |_| !about(&server, &secret("second")).is_empty()).await;
         daemon.stop().await;
         assert_eq!(stage.lines_in("runs"), 2, "restart: {restart}");
+    }
+}
+
+#[tokio::test]
+async fn removed_token_that_is_added_again_gets_no_further_login_attempts() {
+    for restart in [false, true] {
+        let (server, stage) = world("").await;
+        let text = configuration(&server, "");
+        stage.configure(&text.replace("delay =", "max_attempts = 2\ndelay ="));
+        stage.script("hook", "echo >> $DIR/runs; exit 1");
+        let daemon = stage.start();
+        daemon.event("reauth_exhausted", "quotes").await;
+        let daemon = removed(&stage, daemon, restart).await;
+        let before = daemon.count("reauth_exhausted", "quotes");
+        stage.replace("tokens.jsonl", &both("old"));
+        let exhausted = daemon.nth(before + 1, "reauth_exhausted", "quotes").await;
+        assert_eq!(exhausted.number("attempt"), 2);
+        daemon.stop().await;
+        assert_eq!(stage.lines_in("runs"), 2, "restart: {restart}");
+    }
+}
+
+#[tokio::test]
+async fn value_of_a_login_during_which_its_token_is_removed_is_used() {
+    // Whether the token is added again before the login ends, and how many attempts it has.
+    for (is_added, attempts) in [(false, 5), (true, 5), (true, 1)] {
+        let (server, stage) = world("").await;
+        let text = configuration(&server, "");
+        stage.configure(&text.replace("delay =", &format!("max_attempts = {attempts}\ndelay =")));
+        let wait = "echo >> $DIR/runs\nwhile [ ! -e $DIR/go ]; do sleep 0.05; done";
+        stage.script("hook", &format!("{wait}\necho '{}'", secret("first")));
+        let daemon = stage.start();
+        daemon.event("reauth_started", "quotes").await;
+        until("the command runs", || stage.lines_in("runs") == 1).await;
+        let daemon = removed(&stage, daemon, false).await;
+        if is_added {
+            stage.replace("tokens.jsonl", &both("old"));
+            if attempts == 1 {
+                daemon.event("reauth_exhausted", "quotes").await;
+            } else {
+                daemon.nth(2, "reauth_started", "quotes").await;
+            }
+        }
+        stage.write("go", "");
+        until("the value is kept", || holds(&stage, "first")).await;
+        stage.replace("tokens.jsonl", &both("old"));
+        served(&server, |_| !about(&server, &secret("first")).is_empty()).await;
+        daemon.stop().await;
+        assert_eq!(stage.lines_in("runs"), 1, "added: {is_added}, attempts: {attempts}");
     }
 }
 

@@ -34,7 +34,7 @@ async fn all_alive(daemon: &Daemon) {
 }
 
 /// What the state database has is of another boot from now on; the wall clock stands still.
-fn reboot(stage: &Stage) {
+pub(crate) fn reboot(stage: &Stage) {
     let database = Connection::open(stage.path("state/tokenkeep.db")).expect("a database");
     let changed = database.execute("UPDATE boot SET id = 'another-' || number", []);
     assert_eq!(changed, Ok(1));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::reboot::reboot;
 use crate::support::{Daemon, MARK, OAuthRequest, OAuthServer, Stage, mode, seconds, until};
 
 /// The shortest life that whole seconds permit a renewal in.
@@ -257,6 +258,20 @@ async fn restart_spends_no_refresh_token_of_a_token_that_lives() {
         let count = queries(&server);
         let daemon = stage.start();
         until("a query", || queries(&server) > count).await;
+        daemon.stop().await;
+    }
+    assert_eq!(server.renewals(), 0);
+}
+
+#[tokio::test]
+async fn reboot_spends_no_refresh_token_of_a_token_that_lives() {
+    let (server, stage) = session(LONG, "").await;
+    for rebooted in [false, true] {
+        if rebooted {
+            reboot(&stage);
+        }
+        let daemon = stage.start();
+        daemon.event("token_checked", "feed").await;
         daemon.stop().await;
     }
     assert_eq!(server.renewals(), 0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokenkeep::cluster::replica::{
     ClusterNotice, Count, HeldReason, Output, SpendId, SpendRequest, TokenHash,
 };
-use tokenkeep::lifecycle::{Action, Method, Notice, Slot, SourceChange, Validity};
+use tokenkeep::lifecycle::{Action, Method, Notice, ReplacedBy, Slot, SourceChange, Validity};
 use tokenkeep::scheduler::{SchedulerOutput, Ticket};
 use tokenkeep::time::Moment;
 
@@ -237,7 +237,7 @@ impl World {
         if value.refresh.is_some() {
             there.disk.companions[token] = Some(value);
         }
-        daemon.scheduler.source_changed(id, SourceChange::FromReplica, now);
+        daemon.scheduler.source_changed(id, SourceChange::Obtained(ReplacedBy::Replica), now);
         daemon.update_listing(token, now);
     }
 

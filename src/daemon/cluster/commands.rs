@@ -165,7 +165,7 @@ impl Cluster {
             self.counted.insert(id);
             tokens.restore_reauth_attempts(id, &count);
         } else if let Some((_, name)) = key.names() {
-            tokens.recorder.load_count(&name, count);
+            tokens.recorder.stash_count(&name, count);
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::cluster::seal::{Plain, Refresh};
 use crate::daemon::companions::Companion;
 use crate::daemon::tasks::{AdoptedRefresh, AdoptedValue, OwnRefresh, Tasks};
 use crate::daemon::tokens::{Adoption, TokenEntry, Tokens};
+use crate::lifecycle::ReplacedBy;
 use crate::scheduler::TokenId;
 use crate::secret::TokenValue;
 use crate::time::Moment;
@@ -393,7 +394,7 @@ impl Cluster {
 
 /// Gives a value of another replica to the scheduler.
 fn offer(id: TokenId, value: &TokenValue, tokens: &mut Tokens) {
-    match tokens.adopt_value(id, value) {
+    match tokens.adopt_value(id, value, ReplacedBy::Replica) {
         Adoption::IsCurrent | Adoption::Offered => {}
         Adoption::Foreign(owner) => {
             let error = format!("it is the value of another token, {owner}, here");

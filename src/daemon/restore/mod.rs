@@ -120,7 +120,7 @@ impl<'a> Restore<'a> {
             store.counters(|counted, count| match counted {
                 CounterKey::Token(name) => match tokens.registry.id_of(&name) {
                     Some(id) => tokens.restore_reauth_attempts(id, &count),
-                    None => tokens.recorder.load_count(&name, count),
+                    None => tokens.recorder.stash_count(&name, count),
                 },
                 CounterKey::Reauth(name) => restore_reauth_failures(tokens, &name, &count),
             })

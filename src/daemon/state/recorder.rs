@@ -116,8 +116,8 @@ impl StateRecorder {
         self.orphans.keep_value(name, stored, until);
     }
 
-    /// Takes over a persisted count at startup whose token is not there yet.
-    pub(crate) fn load_count(&mut self, name: &str, count: Counter) {
+    /// Keeps the attempts of a token that is not configured, or not yet, until their window ends.
+    pub(crate) fn stash_count(&mut self, name: &str, count: Counter) {
         self.orphans.keep_count(name, count);
     }
 

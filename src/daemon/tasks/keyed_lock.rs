@@ -47,6 +47,12 @@ impl<T: Default> KeyedLock<T> {
     }
 }
 
+/// Whether another owner waits for a lock that is held.
+pub(super) fn is_awaited<T>(held: &OwnedMutexGuard<T>) -> bool {
+    // One reference is that of the table, and one that of the guard.
+    Arc::strong_count(OwnedMutexGuard::mutex(held)) > 2
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
@@ -56,8 +62,10 @@ mod tests {
     #[test]
     fn owners_of_one_key_take_turns() {
         let mut locks = KeyedLocks::<()>::default();
-        let [first, second] = [(); 2].map(|()| locks.get("quotes"));
-        let first = first.acquire().now_or_never().expect("it is free");
+        let first = locks.get("quotes").acquire().now_or_never().expect("it is free");
+        assert!(!is_awaited(&first));
+        let second = locks.get("quotes");
+        assert!(is_awaited(&first));
         let mut second = Box::pin(second.acquire());
         assert!(second.as_mut().now_or_never().is_none());
         drop(first);

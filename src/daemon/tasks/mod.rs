@@ -16,6 +16,7 @@ mod rotate;
 mod task_set;
 mod write_back;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,10 +32,10 @@ use self::rotate::Rotation;
 use self::task_set::TaskSet;
 use super::companions::{Companion, CompanionReport};
 use super::tokens::{
-    EnvFileWrite, FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead,
+    EnvFileWrite, FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead, ValueOwner,
 };
 use super::tokens::{Tokens, WriteOutcome};
-use crate::lifecycle::{Action, CheckResult, Method, Validity};
+use crate::lifecycle::{Action, CheckResult, Method};
 use crate::outcome::CallError;
 use crate::profile::Profile;
 use crate::scheduler::{Ticket, TokenId};
@@ -48,13 +49,18 @@ pub(crate) enum Completion {
     /// A check has ended, with the new value that the response names.
     Checked(Ticket, CheckResult, Option<ReplacedValue>),
     /// A re-authentication attempt has ended.
-    ReauthFinished { ticket: Ticket, duration: Duration, output: ReauthOutput },
+    ReauthFinished { ticket: Ticket, owner: ValueOwner, duration: Duration, output: ReauthOutput },
     /// A revocation that an operator requested has ended.
     Revoked(Ticket, Result<(), CallError>),
-    /// A new value was stored, or not.
-    Stored(Ticket, Result<WriteOutcome, PersistError>),
+    /// A new value was stored, or not: in this file, or by its token's name.
+    Stored { ticket: Ticket, file: Option<PathBuf>, result: Result<WriteOutcome, PersistError> },
     /// The file of a value that is kept in the state directory was written, or not.
-    FileWritten { id: TokenId, name: Box<str>, result: Result<WriteOutcome, PersistError> },
+    FileWritten {
+        id: TokenId,
+        name: Box<str>,
+        file: PathBuf,
+        result: Result<WriteOutcome, PersistError>,
+    },
     /// An `env_file` was written, or not.
     EnvFileWritten(EnvFileWrite, Result<ExportedFile, PersistError>),
     /// Sources were read.
@@ -82,8 +88,9 @@ pub(crate) struct Tasks {
     renewals: TaskSet,
     /// Tasks that can produce or persist a token value. Shutdown waits for them.
     must_finish: TaskSet,
-    /// One re-authentication attempt at a time for each token name.
-    reauth_locks: KeyedLocks,
+    /// One re-authentication attempt at a time for each token name; with the value that an attempt
+    /// leaves for the one that waits.
+    reauth_locks: KeyedLocks<Option<TokenValue>>,
     /// One write at a time for each file; with the value of a write that has timed out.
     file_locks: KeyedLocks<Option<TokenValue>>,
 }
@@ -108,13 +115,14 @@ impl Tasks {
             Action::Check { method: Method::Renew, slot, timeout, connection }
                 if profile.is_some_and(Profile::renews_with_refresh_token) =>
             {
-                let is_unknown = scheduler.token(ticket.token).is_some_and(|token| {
-                    slot != token.active_slot() || token.validity() == Validity::Unknown
-                });
+                let is_unknown = scheduler
+                    .token(ticket.token)
+                    .is_some_and(|token| slot != token.active_slot() || !token.had_response());
                 let companion = companions.of(entry.name());
                 let access = companion.map(|it| CompanionAccess::new(it, &mut self.file_locks));
                 let rotation = Rotation {
                     ticket,
+                    owner: ValueOwner::of(entry),
                     grant,
                     client,
                     access: access.clone(),
@@ -143,22 +151,24 @@ impl Tasks {
                 if entry.inventory().is_none() {
                     watcher.check(ticket.token.key());
                 }
-                let set = match method {
-                    Method::Query => &mut self.checks,
-                    Method::Renew => &mut self.renewals,
-                };
-                let value = (slot, value);
-                let check = check::check(ticket, client, method, value, (timeout, connection));
-                set.start(ticket, check);
+                let limits = (timeout, connection);
+                if method == Method::Query {
+                    self.checks.start(ticket, check::query(ticket, client, value, limits));
+                } else {
+                    let owner = ValueOwner::of(entry);
+                    let renew = check::renew(ticket, owner, client, (slot, value), limits);
+                    self.renewals.start(ticket, renew);
+                }
             }
             Action::Reauth { reason, attempt } => {
                 let reauth = entry.config().reauth.clone()?;
+                let owner = ValueOwner::of(entry);
                 let request = ReauthRequest::new(entry, server, reason, attempt);
                 let lock = self.reauth_locks.get(&*request.name);
                 let persisted = tokens.persist_attempts_now(ticket.token);
                 let companion = tokens.companions.of(&request.name);
                 let access = companion.map(|it| CompanionAccess::new(it, &mut self.file_locks));
-                let attempt = reauth::Attempt { ticket, grant, client, reauth, request };
+                let attempt = reauth::Attempt { ticket, owner, grant, client, reauth, request };
                 let attempt = reauth::attempt(attempt, access.clone(), (lock, persisted));
                 match grant {
                     Some(_) => {
@@ -218,10 +228,11 @@ impl Tasks {
     pub(crate) fn store_in_state_dir(
         &mut self,
         ticket: Ticket,
-        receipt: WriteReceipt,
-        error: PersistError,
+        file: Option<PathBuf>,
+        (receipt, error): (WriteReceipt, PersistError),
     ) {
-        self.must_finish.start(ticket, write_back::store_in_state_dir(ticket, receipt, error));
+        let store = write_back::store_in_state_dir(ticket, file, receipt, error);
+        self.must_finish.start(ticket, store);
     }
 
     /// Retries a write to a token's file. At shutdown the write must finish.

@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::companion::CompanionAccess;
-use super::keyed_lock::KeyedLock;
+use super::keyed_lock::{self, KeyedLock};
 use super::login::{self, LoginRequest};
 use super::{Completion, Grant};
 use crate::api::{LoginError, LoginErrorKind};
 use crate::clock;
-use crate::daemon::tokens::read_source;
-use crate::daemon::tokens::{DeathReason, ReauthOutput, ServerClient, ServerHandle, TokenEntry};
+use crate::daemon::tokens::{
+    DeathReason, ReauthOutput, ServerClient, ServerHandle, TokenEntry, ValueOwner, read_source,
+};
 use crate::hook::{self, HookOutput, Invocation};
 use crate::lifecycle::{ReauthError, ReauthReason};
 use crate::profile::Call;
 use crate::scheduler::Ticket;
+use crate::secret::TokenValue;
 use crate::settings::{KeySource, Parameter, Reauth, ReauthMethod, Server, Source};
 use crate::store::WriteReceipt;
 use crate::token_source::{PersistError, read_key};
@@ -79,6 +81,7 @@ fn login_parameters(server: &Server) -> BTreeMap<String, Parameter> {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) ticket: Ticket,
+    pub(super) owner: ValueOwner,
     pub(super) grant: Option<Grant>,
     pub(super) client: ServerClient,
     pub(super) reauth: Arc<Reauth>,
@@ -87,13 +90,20 @@ pub(super) struct Attempt {
 
 /// Makes an attempt once its lock is free and it is persisted. If it cannot be persisted, the
 /// store reports that, and the attempt is made all the same.
+///
+/// An attempt waits for another one only if its token was removed and added again meanwhile. If that
+/// one obtains a value, it is the output of this one too.
 pub(super) async fn attempt(
     attempt: Attempt,
     access: Option<CompanionAccess>,
-    (lock, persisted): (KeyedLock, Option<WriteReceipt>),
+    (lock, persisted): (KeyedLock<Option<TokenValue>>, Option<WriteReceipt>),
 ) -> Completion {
-    let Attempt { ticket, grant, client, reauth, request } = attempt;
-    let _held = lock.acquire().await;
+    let Attempt { ticket, owner, grant, client, reauth, request } = attempt;
+    let mut held = lock.acquire().await;
+    if let Some(value) = held.take() {
+        let (duration, output) = (Duration::ZERO, ReauthOutput::NewValue(value));
+        return Completion::ReauthFinished { ticket, owner, duration, output };
+    }
     if let Some(persisted) = persisted {
         persisted.settled().await;
     }
@@ -121,8 +131,13 @@ pub(super) async fn attempt(
     if let (true, false, Some(access)) = (is_new, is_profile, &access) {
         access.drop_refused().await;
     }
+    if let ReauthOutput::NewValue(value) = &output
+        && keyed_lock::is_awaited(&held)
+    {
+        *held = Some(value.clone());
+    }
     let duration = clock::now_ceil().since(began);
-    let finished = Completion::ReauthFinished { ticket, duration, output };
+    let finished = Completion::ReauthFinished { ticket, owner, duration, output };
     match report {
         Some(report) => Completion::Companion(Some(report), Some(Box::new(finished))),
         None => finished,

@@ -7,7 +7,7 @@ use super::{Completion, Grant};
 use crate::api::{Client, Renewed};
 use crate::clock;
 use crate::daemon::companions::{CompanionEvent, CompanionReport, HeldCompanion};
-use crate::daemon::tokens::{ReplacedValue, ServerClient};
+use crate::daemon::tokens::{ReplacedValue, ServerClient, ValueOwner};
 use crate::lifecycle::{CheckResult, Slot};
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::scheduler::Ticket;
@@ -18,6 +18,7 @@ use crate::token_source::DISK_TIMEOUT;
 #[derive(Debug)]
 pub(super) struct Rotation {
     pub(super) ticket: Ticket,
+    pub(super) owner: ValueOwner,
     pub(super) grant: Option<Grant>,
     pub(super) client: ServerClient,
     /// `None`: the token has no refresh token.
@@ -29,7 +30,7 @@ pub(super) struct Rotation {
     pub(super) has_query: bool,
     /// Whether a login can replace the value.
     pub(super) has_reauth: bool,
-    /// Nothing is known of the value yet, and it may live.
+    /// No response of this boot is about the value, and it may live.
     pub(super) is_unknown: bool,
     /// Time-out of the renewal.
     pub(super) timeout: Duration,
@@ -58,11 +59,11 @@ pub(super) async fn rotate(rotation: Rotation) -> Completion {
         Ok(client) => rotation.answer(client).await,
         Err(fault) => Some(Answer::unsent(Outcome::Unavailable(fault.clone()))),
     };
-    let Rotation { ticket, slot, value, .. } = rotation;
+    let Rotation { ticket, owner, slot, value, .. } = rotation;
     let Some(answer) = answer else { return Completion::NotBegun(ticket) };
     let Answer { mut result, new_value, report } = answer;
     result.replaced = new_value.is_some();
-    let replaced = new_value.map(|to| ReplacedValue { slot, from: value, to });
+    let replaced = new_value.map(|to| ReplacedValue { owner, slot, from: value, to });
     let checked = Completion::Checked(ticket, result, replaced);
     match report {
         Some(report) => Completion::Companion(Some(report), Some(Box::new(checked))),

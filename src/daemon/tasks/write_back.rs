@@ -32,15 +32,16 @@ pub(super) async fn store_in_file(
     value: TokenValue,
     in_source: Option<TokenValue>,
 ) -> Completion {
-    let result = write(lock, path, value.clone(), in_source).await;
+    let result = write(lock, path.clone(), value.clone(), in_source).await;
     let outcome = result.unwrap_or_else(|error| WriteOutcome::NotInFile(value, error));
-    Completion::Stored(ticket, Ok(outcome))
+    Completion::Stored { ticket, file: Some(path), result: Ok(outcome) }
 }
 
 /// Retries to write the file of a value that is kept in the state directory.
 pub(super) async fn rewrite(file: FileWrite, lock: FileLock) -> Completion {
     let FileWrite { id, name, path, value, in_source } = file;
-    Completion::FileWritten { id, name, result: write(lock, path, value, in_source).await }
+    let result = write(lock, path.clone(), value, in_source).await;
+    Completion::FileWritten { id, name, file: path, result }
 }
 
 /// Maximum time to wait for other writes of `env_file`s, so that disks that hang are reported.
@@ -86,6 +87,7 @@ pub(super) async fn write(
 /// Waits until a value whose file cannot be replaced is durable in the state directory.
 pub(super) async fn store_in_state_dir(
     ticket: Ticket,
+    file: Option<PathBuf>,
     receipt: WriteReceipt,
     error: PersistError,
 ) -> Completion {
@@ -94,7 +96,7 @@ pub(super) async fn store_in_state_dir(
         // The value is in memory only. The operator can correct the file, so its error is reported.
         Err(_) => Err(error),
     };
-    Completion::Stored(ticket, result)
+    Completion::Stored { ticket, file, result }
 }
 
 /// Removes temporary files that an earlier run that was killed has left beside token files. Nothing
@@ -159,7 +161,8 @@ pub(super) async fn store_by_name(
         Some(receipt) => receipt.durable().await,
         None => Err(PersistError::NoStateDir),
     };
-    Completion::Stored(ticket, result.map(|()| WriteOutcome::Written(value)))
+    let result = result.map(|()| WriteOutcome::Written(value));
+    Completion::Stored { ticket, file: None, result }
 }
 
 #[cfg(test)]

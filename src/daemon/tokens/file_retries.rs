@@ -4,7 +4,7 @@
 //! still holds the value that it replaced. The write is retried with an exponential backoff; once
 //! the file is written, or holds another value, the copy in the state directory is deleted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{TokenEntry, Tokens, WriteOutcome, names_of};
 use crate::clock;
@@ -83,10 +83,18 @@ impl Tokens {
     /// An earlier run has kept a value because the token's file could not be replaced: the write
     /// is retried at once. That run did not log `token_replaced`, as the file has the old value.
     pub(super) fn resume_file_retry(&mut self, id: TokenId) {
-        if self.registry.token(id).and_then(TokenEntry::file).is_some() {
-            self.file_retries.schedule(id, clock::now());
+        if self.begin_file_retry(id) {
             self.note_unlogged_replacement(id, ReplacedBy::Reauth);
         }
+    }
+
+    /// Schedules a write of the current value to the token's file, at once. Returns whether it has one.
+    pub(super) fn begin_file_retry(&mut self, id: TokenId) -> bool {
+        let has_file = self.registry.token(id).and_then(TokenEntry::file).is_some();
+        if has_file {
+            self.file_retries.schedule(id, clock::now());
+        }
+        has_file
     }
 
     /// The token's file holds the current value, or another value that wins over the one in the
@@ -131,17 +139,19 @@ impl Tokens {
         writes
     }
 
-    /// A write to a token's file was retried. The number may be another token's by now, so the
-    /// name is compared too.
+    /// A write to this file of a token was retried. The number may be another token's by now, so the
+    /// name is compared too. After a reload, the token may have another file.
     pub(crate) fn on_file_written(
         &mut self,
         id: TokenId,
         name: &str,
+        file: &Path,
         result: Result<WriteOutcome, PersistError>,
     ) {
-        let is_same = self.registry.token(id).is_some_and(|entry| entry.name() == name);
-        if !is_same || !self.file_retries.has(id) {
-            return;
+        let entry = self.registry.token(id).filter(|entry| entry.name() == name);
+        let Some(entry) = entry.filter(|_| self.file_retries.has(id)) else { return };
+        if entry.file().as_deref() != Some(file) {
+            return self.file_retries.schedule(id, clock::now());
         }
         match result {
             Ok(WriteOutcome::Written(value)) => self.is_in_file(id, &value),

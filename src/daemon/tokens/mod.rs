@@ -12,6 +12,7 @@ mod env_files;
 mod file_retries;
 mod foreign_values;
 mod inventory_counts;
+mod late_values;
 mod listing;
 mod named_table;
 mod outages;
@@ -40,6 +41,7 @@ pub(crate) use self::deferred::{DeferredSourceChanges, RestoreStage};
 pub(crate) use self::env_files::{EnvFileWrite, EnvFiles};
 pub(crate) use self::file_retries::FileWrite;
 pub(crate) use self::inventory_counts::{ChangeCounts, InventoryCounts};
+pub(crate) use self::late_values::ValueOwner;
 pub(crate) use self::listing::{Listing, ListingChange};
 pub(crate) use self::named_table::{NamedTable, ServerHandle};
 pub(crate) use self::outages::Outage;
@@ -209,10 +211,12 @@ impl Tokens {
         true
     }
 
-    /// Removes a token. A value that its source cannot hold is kept for a time.
+    /// Removes a token. A value that its source cannot hold is kept for a time, and so are its
+    /// re-auth attempts.
     pub(crate) fn remove(&mut self, id: TokenId) {
         self.unlist(id);
         self.stash_value(id);
+        self.stash_reauth_attempts(id);
         if let Some(entry) = self.registry.token(id) {
             self.companions.release(entry.name(), self.recorder.keep_removed);
         }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::Tokens;
 use crate::clock;
+use crate::daemon::state::wall_ms;
 use crate::lifecycle::{Notice, ReauthAttempts};
 use crate::scheduler::{ReauthFailures, ReauthId, TokenId};
 use crate::secret::ValueRef;
@@ -157,6 +158,19 @@ impl Tokens {
         match stored {
             Some(stored) => self.recorder.stash_value(entry.name(), stored),
             None => self.recorder.forget_value(entry.name()),
+        }
+    }
+
+    /// A token is removed. Its attempts are kept until their window ends, so that a token that is
+    /// added again gets no further ones.
+    pub(super) fn stash_reauth_attempts(&mut self, id: TokenId) {
+        let Some(entry) = self.registry.token(id) else { return };
+        let attempts = self.scheduler.token(id).and_then(|token| token.attempts());
+        if let Some(attempts) = attempts.filter(|attempts| clock::now() < attempts.window_end) {
+            let ReauthAttempts { window_end, counted, in_a_row } = attempts;
+            let window_end_ms = wall_ms(window_end);
+            let count = Counter { window_end_ms, count: counted, in_a_row };
+            self.recorder.stash_count(entry.name(), count);
         }
     }
 

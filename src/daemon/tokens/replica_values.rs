@@ -86,8 +86,14 @@ impl Tokens {
         (entry.in_source() != Some(value)).then_some(ReplacedBy::Replica.as_str())
     }
 
-    /// Another replica has obtained this value for a token.
-    pub(crate) fn adopt_value(&mut self, id: TokenId, value: &TokenValue) -> Adoption {
+    /// Another replica has obtained this value for a token, or an action that began before the token
+    /// was removed and added again.
+    pub(crate) fn adopt_value(
+        &mut self,
+        id: TokenId,
+        value: &TokenValue,
+        by: ReplacedBy,
+    ) -> Adoption {
         let spare = self.scheduler.spare_slot(id);
         let Some(entry) = self.registry.token(id) else { return Adoption::IsCurrent };
         if entry.value(spare.other()) == Some(value.by_ref()) && !self.scheduler.is_missing(id) {
@@ -100,7 +106,7 @@ impl Tokens {
         }
         self.registry.put(id, spare, value.by_ref());
         self.env_files.note_change(id, false);
-        self.scheduler.source_changed(id, SourceChange::FromReplica, clock::now());
+        self.scheduler.source_changed(id, SourceChange::Obtained(by), clock::now());
         self.note_listing(id);
         Adoption::Offered
     }

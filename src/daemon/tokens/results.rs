@@ -6,11 +6,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{DeathReason, Tokens};
+use super::{DeathReason, TokenEntry, Tokens, ValueOwner};
 use crate::clock;
 use crate::event_log::{EventName, Fields};
 use crate::lifecycle::{
-    CheckResult, Notice, ReauthError, ReauthOutcome, ReauthResult, Slot, Validity,
+    CheckResult, Notice, ReauthError, ReauthOutcome, ReauthResult, ReplacedBy, Slot, Validity,
 };
 use crate::outcome::{CallError, Outcome};
 use crate::scheduler::{Ticket, TokenId};
@@ -21,6 +21,7 @@ use crate::token_source::{Found, PersistError, SourceError};
 /// A new value that a response names in place of the one that was checked.
 #[derive(Debug)]
 pub(crate) struct ReplacedValue {
+    pub(crate) owner: ValueOwner,
     /// The slot of the value that was checked.
     pub(crate) slot: Slot,
     /// `None`: a renewal by a refresh token alone.
@@ -59,15 +60,20 @@ impl Tokens {
     }
 
     /// Takes the new value that a response names, if it is this token's own and the value that was
-    /// checked is still there.
+    /// checked is still there. If the token was removed, the value is kept for its name.
     pub(crate) fn take_replaced_value(
         &mut self,
         ticket: Ticket,
         replaced: Option<ReplacedValue>,
         answer: &mut CheckResult,
     ) {
-        let own = replaced.filter(|replaced| self.is_own(ticket, replaced, answer));
-        answer.replaced = own.is_some_and(|replaced| self.replace_value(ticket, replaced));
+        answer.replaced = false;
+        let Some(replaced) = replaced else { return };
+        if !self.scheduler.expects(ticket) {
+            return self.keep_late_value(replaced.owner, replaced.to, ReplacedBy::Renewal);
+        }
+        answer.replaced =
+            self.is_own(ticket, &replaced, answer) && self.replace_value(ticket, replaced);
     }
 
     /// Whether the value that a response names is not another token's. If it is, the response was
@@ -93,10 +99,7 @@ impl Tokens {
 
     /// Puts the new value in place of the one that was checked, unless a newer value is there.
     pub(super) fn replace_value(&mut self, ticket: Ticket, replaced: ReplacedValue) -> bool {
-        let ReplacedValue { slot, from, to } = replaced;
-        if !self.scheduler.expects(ticket) {
-            return false;
-        }
+        let ReplacedValue { slot, from, to, owner: _ } = replaced;
         let entry = self.registry.token(ticket.token);
         let is_there =
             entry.is_some_and(|entry| entry.value(slot) == from.as_ref().map(TokenValue::by_ref));
@@ -106,13 +109,20 @@ impl Tokens {
         is_there
     }
 
-    /// A re-authentication attempt has ended.
+    /// A re-authentication attempt has ended. If its token was removed, the value is kept for its
+    /// name.
     pub(crate) fn on_reauthenticated(
         &mut self,
         ticket: Ticket,
+        owner: ValueOwner,
         duration: Duration,
         output: ReauthOutput,
     ) {
+        if let ReauthOutput::NewValue(value) = &output
+            && !self.scheduler.expects(ticket)
+        {
+            self.keep_late_value(owner, value.clone(), ReplacedBy::Reauth);
+        }
         let result = self.accept_reauth_output(ticket, output);
         let end = ReauthResult { result, duration };
         self.scheduler.reauth_finished(ticket, end, clock::now());
@@ -164,12 +174,14 @@ impl Tokens {
         ReauthOutcome::NewValue { stored }
     }
 
-    /// A new value was stored, or not. Returns the receipt of the state directory if the value is
-    /// being written there because its file cannot be replaced: the action has not ended then.
+    /// A new value was stored, or not: in `file`, or by its token's name. Returns the receipt of the
+    /// state directory if the value is being written there because its file cannot be replaced: the
+    /// action has not ended then.
     #[must_use]
     pub(crate) fn on_stored(
         &mut self,
         ticket: Ticket,
+        file: Option<&Path>,
         result: Result<WriteOutcome, PersistError>,
     ) -> Option<(WriteReceipt, PersistError)> {
         let (now, id) = (clock::now(), ticket.token);
@@ -177,9 +189,14 @@ impl Tokens {
             self.cancel(ticket);
             return None;
         }
+        let current = self.registry.token(id).and_then(TokenEntry::file);
+        if current.as_deref() != file {
+            self.on_stored_before_reload(ticket, file, &result);
+            return None;
+        }
         match result {
             Ok(WriteOutcome::Written(value)) => {
-                if self.registry.token(id).is_some_and(|entry| entry.file().is_some()) {
+                if file.is_some() {
                     self.is_in_file(id, &value);
                 }
                 self.scheduler.persist_finished(ticket, Ok(()), now);
@@ -210,6 +227,26 @@ impl Tokens {
             }
         }
         None
+    }
+
+    /// A reload has given the token another file, or none, since the write to `file` began: the value
+    /// is written again. What is in the state directory stays there until it is in the new file.
+    fn on_stored_before_reload(
+        &mut self,
+        ticket: Ticket,
+        file: Option<&Path>,
+        result: &Result<WriteOutcome, PersistError>,
+    ) {
+        let is_in_state_dir = match result {
+            Ok(WriteOutcome::Written(_)) => file.is_none(),
+            Ok(WriteOutcome::InStateDir(_)) => true,
+            Ok(WriteOutcome::SourceChanged(_) | WriteOutcome::NotInFile(..)) | Err(_) => false,
+        };
+        if is_in_state_dir && self.begin_file_retry(ticket.token) {
+            self.scheduler.persist_finished(ticket, Ok(()), clock::now());
+        } else {
+            self.cancel(ticket);
+        }
     }
 
     /// Frees values that are not needed any more, and keeps what the server said of a dead one

@@ -1,8 +1,10 @@
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::api::Client;
-use crate::lifecycle::{Notice, Slot};
+use crate::lifecycle::{Action, CheckResult, Notice, Slot};
+use crate::outcome::Outcome;
 use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{EnvFile, Notify, NotifyTarget, Source, Token, load};
 use crate::store::StoredValue;
@@ -73,14 +75,15 @@ impl World {
     }
 
     /// Removes the token `first` whose action is running, and adds `second` with its number.
-    /// Returns the ticket of the action.
-    fn with_stale_ticket() -> (Self, Ticket) {
+    /// Returns the ticket of the action, and for which token it was started.
+    fn with_stale_ticket() -> (Self, Ticket, ValueOwner) {
         let mut world = Self::new();
         let ticket = world.add("first");
+        let owner = world.owner(ticket.token);
         world.tokens.scheduler.outputs.clear();
         world.tokens.remove(ticket.token);
         assert_eq!(world.add("second").token, ticket.token, "the number is reused");
-        (world, ticket)
+        (world, ticket, owner)
     }
 
     /// Puts `text` in place of the current value of the token `quotes`, as if the file could not be
@@ -99,8 +102,59 @@ impl World {
         assert!(self.tokens.replace(id, &config, &spec));
     }
 
+    fn owner(&self, id: TokenId) -> ValueOwner {
+        ValueOwner::of(self.tokens.registry.token(id).unwrap())
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.token"))
+    }
+
     fn write_file(&self, text: &str) {
-        fs::write(self.folder.path().join("quotes.token"), text).unwrap();
+        fs::write(self.file("quotes"), text).unwrap();
+    }
+
+    /// A reload gives the token `quotes` another source.
+    fn set_source(&mut self, id: TokenId, source: Source) {
+        let (config, spec) = self.config("quotes", "sarus");
+        let origin = TokenOrigin::Own(source);
+        let config = Arc::new(TokenConfig { origin, ..Arc::into_inner(config).unwrap() });
+        assert!(self.tokens.replace(id, &config, &spec));
+    }
+
+    /// A token `quotes` that a renewal has given the value `quotes-2`. Returns the ticket of the
+    /// write, which is running.
+    fn with_running_write() -> (Self, Ticket) {
+        let mut world = Self::new();
+        let check = world.add("quotes");
+        world.tokens.scheduler.outputs.clear();
+        let mut answer = alive();
+        let slot = world.tokens.scheduler.spare_slot(check.token).other();
+        let (from, to) = (Some(value("quotes-1")), value("quotes-2"));
+        let replaced = ReplacedValue { owner: world.owner(check.token), slot, from, to };
+        world.tokens.take_replaced_value(check, Some(replaced), &mut answer);
+        world.tokens.on_checked(check, answer);
+        let write = world.pending(check.token);
+        world.tokens.scheduler.outputs.clear();
+        (world, write[0])
+    }
+
+    /// Whether the current value of `quotes` will be written, by the scheduler or by a retry, to
+    /// `file`, or by its name.
+    fn will_write(&mut self, id: TokenId, file: Option<&Path>) -> bool {
+        // Longer than the pause after a cancelled action, shorter than any life.
+        let soon = clock::now() + Duration::from_secs(10);
+        self.tokens.scheduler.wake(soon);
+        let entry = self.tokens.registry.token(id).unwrap();
+        let is_current = entry.file().as_deref() == file
+            && entry.in_source() != Some(value("quotes-2").by_ref());
+        let is_write = |output: &SchedulerOutput| {
+            matches!(output, SchedulerOutput::Action(_, Action::Persist { .. }))
+        };
+        let by_scheduler = self.tokens.scheduler.outputs.iter().any(is_write);
+        let retries = self.tokens.take_file_writes(soon);
+        let by_retry = retries.iter().any(|retry| Some(&*retry.path) == file);
+        is_current && (by_scheduler || by_retry)
     }
 
     /// A token `quotes`, whose new value `quotes-2` is not in its file, and `token_replaced` waits.
@@ -141,12 +195,63 @@ impl World {
     }
 }
 
+fn alive() -> CheckResult {
+    let now = clock::now();
+    let outcome = Outcome::Alive { remaining: Duration::from_secs(600) };
+    CheckResult { sent: now, received: now, outcome, replaced: false, cannot_renew: false }
+}
+
+#[tokio::test]
+async fn write_to_a_source_that_a_reload_has_replaced_is_repeated_for_the_new_one() {
+    let outcomes: [fn() -> Result<WriteOutcome, PersistError>; 4] = [
+        || Ok(WriteOutcome::Written(value("quotes-2"))),
+        || Ok(WriteOutcome::SourceChanged(value("quotes-3"))),
+        || Ok(WriteOutcome::NotInFile(value("quotes-2"), PersistError::NoStateDir)),
+        || Ok(WriteOutcome::InStateDir(PersistError::NoStateDir)),
+    ];
+    for outcome in outcomes {
+        for has_file in [true, false] {
+            let (mut world, write) = World::with_running_write();
+            let (old, new) = (world.file("quotes"), world.file("moved"));
+            let file = has_file.then_some(&*new);
+            let source = file.map_or_else(
+                || Source::Env("QUOTES".to_owned()),
+                |file| Source::File(file.to_owned()),
+            );
+            world.set_source(write.token, source);
+            assert!(world.tokens.on_stored(write, Some(&old), outcome()).is_none());
+            assert!(world.will_write(write.token, file), "{:?}", outcome());
+        }
+    }
+}
+
+#[tokio::test]
+async fn write_by_name_of_a_token_that_a_reload_gives_a_file_is_followed_by_one_to_the_file() {
+    let (mut world, write) = World::with_running_write();
+    let written = Ok(WriteOutcome::Written(value("quotes-2")));
+    assert!(world.tokens.on_stored(write, None, written).is_none());
+    let file = world.file("quotes");
+    assert!(world.will_write(write.token, Some(&file)));
+}
+
+#[tokio::test]
+async fn retried_write_to_a_file_that_a_reload_has_replaced_is_repeated_for_the_new_one() {
+    let (mut world, id) = World::with_waiting_notice();
+    world.tokens.resume_file_retry(id);
+    let write = world.tokens.take_file_writes(clock::now()).pop().unwrap();
+    let new = world.file("moved");
+    world.set_source(id, Source::File(new.clone()));
+    let written = Ok(WriteOutcome::Written(value("quotes-2")));
+    world.tokens.on_file_written(id, "quotes", &write.path, written);
+    assert!(world.will_write(id, Some(&new)));
+}
+
 #[tokio::test]
 async fn stale_write_does_not_change_the_next_token_with_the_number() {
     let foreign = || value("first-2");
     for outcome in [WriteOutcome::Written(foreign()), WriteOutcome::SourceChanged(foreign())] {
-        let (mut world, ticket) = World::with_stale_ticket();
-        assert!(world.tokens.on_stored(ticket, Ok(outcome)).is_none());
+        let (mut world, ticket, _) = World::with_stale_ticket();
+        assert!(world.tokens.on_stored(ticket, None, Ok(outcome)).is_none());
         assert!(world.is_untouched(ticket.token));
     }
 }
@@ -155,10 +260,43 @@ async fn stale_write_does_not_change_the_next_token_with_the_number() {
 async fn stale_reauth_output_does_not_change_the_next_token_with_the_number() {
     let found = || crate::token_source::Found { value: value("first-2"), warnings: Vec::new() };
     for output in [ReauthOutput::NewValue(found().value), ReauthOutput::InSource(Ok(found()))] {
-        let (mut world, ticket) = World::with_stale_ticket();
-        world.tokens.on_reauthenticated(ticket, Duration::ZERO, output);
+        let (mut world, ticket, owner) = World::with_stale_ticket();
+        world.tokens.on_reauthenticated(ticket, owner, Duration::ZERO, output);
         assert!(world.is_untouched(ticket.token));
     }
+}
+
+#[tokio::test]
+async fn value_that_a_renewal_names_after_its_token_was_removed_is_kept_for_the_name() {
+    for is_added in [false, true] {
+        let (mut world, ticket, owner) = World::with_stale_ticket();
+        if is_added {
+            world.add("first");
+        }
+        let (slot, from) = (Slot::A, Some(value("first-1")));
+        let replaced = ReplacedValue { owner, slot, from, to: value("first-2") };
+        world.tokens.take_replaced_value(ticket, Some(replaced), &mut alive());
+        assert!(world.is_untouched(ticket.token));
+        if !is_added {
+            world.add("first");
+        }
+        let id = world.tokens.registry.id_of("first").unwrap();
+        let values = [Slot::A, Slot::B].map(|slot| world.value_in(id, slot));
+        assert!(values.contains(&Some(value("first-2"))), "added: {is_added}, {values:?}");
+    }
+}
+
+#[tokio::test]
+async fn value_of_a_late_renewal_does_not_replace_that_of_a_changed_source() {
+    let (mut world, ticket, owner) = World::with_stale_ticket();
+    let id = world.add("first").token;
+    fs::write(world.file("first"), "first-3").unwrap();
+    world.tokens.read_source_now(id);
+    let (slot, from) = (Slot::A, Some(value("first-1")));
+    let replaced = ReplacedValue { owner, slot, from, to: value("first-2") };
+    world.tokens.take_replaced_value(ticket, Some(replaced), &mut alive());
+    let values = [Slot::A, Slot::B].map(|slot| world.value_in(id, slot));
+    assert!(!values.contains(&Some(value("first-2"))), "{values:?}");
 }
 
 #[tokio::test]
@@ -226,7 +364,8 @@ async fn value_that_a_response_names_is_taken_only_for_the_value_that_was_checke
     let ticket = world.add("first");
     let slot = world.tokens.scheduler.spare_slot(ticket.token).other();
     let mut replaced = |from, to| {
-        let replaced = ReplacedValue { slot, from: Some(value(from)), to: value(to) };
+        let owner = world.owner(ticket.token);
+        let replaced = ReplacedValue { owner, slot, from: Some(value(from)), to: value(to) };
         world.tokens.replace_value(ticket, replaced)
     };
     assert!(!replaced("another", "new-1"));
@@ -251,17 +390,15 @@ async fn token_replaced_is_logged_when_a_late_write_has_put_the_new_value_into_t
     let (mut world, id) = World::with_waiting_notice();
     world.tokens.resume_file_retry(id);
     let written = || Ok(WriteOutcome::SourceChanged(value("quotes-2")));
-    world.tokens.on_file_written(id, "quotes", written());
+    let file = world.file("quotes");
+    world.tokens.on_file_written(id, "quotes", &file, written());
     assert_eq!(world.replacements(), ["reauth"]);
 }
 
 #[tokio::test]
 async fn token_replaced_is_logged_when_a_reload_takes_the_file_away() {
     let (mut world, id) = World::with_waiting_notice();
-    let (config, spec) = world.config("quotes", "sarus");
-    let origin = TokenOrigin::Own(Source::Env("QUOTES".to_owned()));
-    let config = Arc::new(TokenConfig { origin, ..Arc::into_inner(config).unwrap() });
-    assert!(world.tokens.replace(id, &config, &spec));
+    world.set_source(id, Source::Env("QUOTES".to_owned()));
     assert_eq!(world.replacements(), ["reauth"]);
 }
 

@@ -175,6 +175,17 @@ fn attempt_that_is_deferred_for_a_paused_token_is_not_kept() {
 }
 
 #[test]
+fn request_that_is_deferred_after_a_reload_has_removed_reauth_is_not_kept() {
+    let mut life = Life::with_reauth().alive();
+    life.step(Event::OperatorRequested(OperatorRequest::Reauth));
+    life.admit();
+    life.policy.reauth = None;
+    life.step(Event::PolicyChanged);
+    life.step(Event::Deferred(life.now + secs(30)));
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
+}
+
+#[test]
 fn deadline_warnings_come_while_the_renewal_is_deferred() {
     let mut life = rotating();
     while life.now < START + secs(110) {

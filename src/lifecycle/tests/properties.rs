@@ -12,7 +12,7 @@ use super::world::{
 };
 use crate::lifecycle::{
     Action, CheckResult, Event, Method, OperatorRequest, ReauthOutcome, ReauthPolicy, ReauthReason,
-    Renewal, Resource, Slot, SourceChange, Validity,
+    Renewal, ReplacedBy, Resource, Slot, SourceChange, Validity,
 };
 use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
@@ -60,7 +60,8 @@ enum Turn {
     Released,
 }
 
-fn turns() -> impl Strategy<Value = Vec<(Turn, f64)>> {
+/// Turns, the reloads while the action of each is in flight, and the random draws.
+fn turns() -> impl Strategy<Value = Vec<(Turn, Vec<Turn>, f64)>> {
     let turn = prop_oneof![
         30 => Just(Turn::Served),
         4 => Just(Turn::Lost),
@@ -80,14 +81,25 @@ fn turns() -> impl Strategy<Value = Vec<(Turn, f64)>> {
         1 => Just(Turn::Ending),
         2 => Just(Turn::Stale),
         1 => (1_u32..100_000).prop_map(Turn::Overslept),
-        2 => requests().prop_map(Turn::Requested),
+        4 => requests().prop_map(Turn::Requested),
         1 => prop::bool::weighted(0.7).prop_map(Turn::Asked),
         1 => Just(Turn::FromReplica),
         1 => Just(Turn::FromReplicaAndDead),
-        4 => (1_u32..100_000).prop_map(Turn::Deferred),
+        8 => (1_u32..100_000).prop_map(Turn::Deferred),
         1 => Just(Turn::Released),
     ];
-    prop::collection::vec((turn, 0.0..1.0_f64), 400)
+    let reloads = prop_oneof![
+        2 => Just(Vec::new()),
+        1 => prop::collection::vec(reloads(), 1..3),
+    ];
+    prop::collection::vec((turn, reloads, 0.0..1.0_f64), 400)
+}
+
+fn reloads() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        1 => renewals().prop_map(Turn::Reloaded),
+        3 => any::<bool>().prop_map(Turn::ReauthPermitted),
+    ]
 }
 
 fn requests() -> impl Strategy<Value = OperatorRequest> {
@@ -231,13 +243,14 @@ impl Watched {
         }
     }
 
-    /// Applies one turn to whatever the token does next.
-    fn turn(&mut self, turn: Turn) {
+    /// Applies one turn to whatever the token does next, and reloads while it does that.
+    fn turn(&mut self, turn: Turn, reloads: &[Turn]) {
         self.happens(turn);
         if !matches!(turn, Turn::Served) {
             self.at_once = (self.life.now, 0);
         }
-        self.proceed(turn);
+        self.proceed(turn, reloads);
+        self.dead_value_is_replaced();
     }
 
     fn happens(&mut self, turn: Turn) {
@@ -290,7 +303,7 @@ impl Watched {
             }
             Turn::FromReplica | Turn::FromReplicaAndDead => {
                 self.put(self.life.token.active_slot().other(), matches!(turn, Turn::FromReplica));
-                self.step(Event::SourceChanged(SourceChange::FromReplica));
+                self.step(Event::SourceChanged(SourceChange::Obtained(ReplacedBy::Replica)));
             }
             Turn::Released => {
                 self.step(Event::Released);
@@ -307,7 +320,7 @@ impl Watched {
         }
     }
 
-    fn proceed(&mut self, turn: Turn) {
+    fn proceed(&mut self, turn: Turn, reloads: &[Turn]) {
         let Some(at) = self.life.wakes_at() else { return };
         self.life.now = self.life.now.max(at);
         self.step(Event::TimerFired);
@@ -319,20 +332,25 @@ impl Watched {
             .find_map(|resource| self.step(Event::Admitted(resource)));
         if let Some(action) = started {
             self.nothing_is_asked_elsewhere(action);
+        } else {
+            let next = self.life.wakes_at();
+            assert!(next.is_none_or(|at| at > self.life.now), "nothing starts, but is due");
         }
         if let (Turn::Deferred(millis), Some(action)) = (turn, started)
             && self.spends(action)
         {
+            self.reload(reloads);
             self.is_deferred(ms(millis.into()));
             return;
         }
         match started {
             None => {}
             Some(Action::Check { method, slot, timeout, .. }) => {
-                self.ask(turn, method, slot, timeout);
+                self.ask(turn, reloads, method, slot, timeout);
             }
-            Some(Action::Reauth { reason, .. }) => self.reauth(turn, reason),
+            Some(Action::Reauth { reason, .. }) => self.reauth(turn, reloads, reason),
             Some(Action::Revoke { .. }) => {
+                self.reload(reloads);
                 let lost = matches!(turn, Turn::Unavailable);
                 if !lost {
                     let active = index(self.life.token.active_slot());
@@ -346,6 +364,7 @@ impl Watched {
                 }));
             }
             Some(Action::Persist { .. }) => {
+                self.reload(reloads);
                 let full = matches!(turn, Turn::Unavailable);
                 self.step(Event::PersistFinished(if full {
                     Err("disk full".into())
@@ -356,7 +375,29 @@ impl Watched {
         }
     }
 
-    fn ask(&mut self, turn: Turn, method: Method, slot: Slot, timeout: Duration) {
+    /// Reloads while an action is in flight.
+    fn reload(&mut self, reloads: &[Turn]) {
+        for reload in reloads {
+            self.happens(*reload);
+        }
+    }
+
+    /// A value that is known to be dead is replaced if that is permitted.
+    fn dead_value_is_replaced(&self) {
+        let Life { token, policy, .. } = &self.life;
+        let is_dead = matches!(token.validity(), Validity::Expired | Validity::Rejected)
+            || token.validity() == Validity::Missing && !token.awaits_source();
+        let is_active = token.is_asked() && !token.is_paused() && !token.is_busy();
+        if is_dead && is_active && policy.reauth.is_some() {
+            let planned = [Resource::Server, Resource::Reauth].map(|it| token.due_for(it));
+            assert!(
+                planned.iter().any(Option::is_some),
+                "nothing replaces a dead value: {token:?}"
+            );
+        }
+    }
+
+    fn ask(&mut self, turn: Turn, reloads: &[Turn], method: Method, slot: Slot, timeout: Duration) {
         match self.life.policy.renewal {
             Renewal::Query => assert_eq!(method, Method::Query),
             Renewal::Renew => assert_eq!(method, Method::Renew),
@@ -398,6 +439,7 @@ impl Watched {
             _ => {}
         }
         self.life.now = received;
+        self.reload(reloads);
         let replaced = rotates && matches!(outcome, Outcome::Alive { .. });
         self.step(Event::CheckFinished(CheckResult {
             sent,
@@ -408,7 +450,7 @@ impl Watched {
         }));
     }
 
-    fn reauth(&mut self, turn: Turn, reason: ReauthReason) {
+    fn reauth(&mut self, turn: Turn, reloads: &[Turn], reason: ReauthReason) {
         let active = self.life.token.active_slot();
         assert!(!self.life.token.is_paused(), "re-auth of a token that is left alone");
         if reason == ReauthReason::Requested {
@@ -428,6 +470,7 @@ impl Watched {
             assert!(missing || self.dead[index(active)], "re-auth without a final answer");
         }
         self.life.now = self.life.now + secs(2);
+        self.reload(reloads);
         let result = match turn {
             Turn::Unavailable | Turn::Malformed | Turn::Refused => hook_failed(),
             Turn::Rejected => ReauthOutcome::SameValue,
@@ -453,9 +496,9 @@ proptest! {
     #[test]
     fn invariants_hold_for_random_events(life in lives(), server in servers(), turns in turns()) {
         let mut watched = Watched::new(life, server);
-        for (turn, draw) in turns {
+        for (turn, reloads, draw) in turns {
             watched.life.draw = draw;
-            watched.turn(turn);
+            watched.turn(turn, &reloads);
         }
         let calls = &watched.server.calls;
         let most = calls.iter().enumerate().map(|(first, (from, _))| {

@@ -330,7 +330,7 @@ fn value_of_another_replica_counts_at_once_where_none_lives_or_none_is_asked_abo
     let missing = Life::with_reauth().without_value();
     for mut life in [elsewhere(), dead_elsewhere(), dead, missing] {
         let slot = life.token.active_slot();
-        life.source(SourceChange::FromReplica);
+        life.source(SourceChange::Obtained(ReplacedBy::Replica));
         assert_eq!(life.replaced, [ReplacedBy::Replica]);
         assert_eq!(life.token.active_slot(), slot.other());
         assert_eq!(life.token.validity(), Validity::Unknown);
@@ -344,7 +344,7 @@ fn value_of_another_replica_counts_at_once_where_none_lives_or_none_is_asked_abo
 #[test]
 fn value_of_another_replica_for_a_live_token_is_verified_first() {
     let mut life = Life::with_reauth().alive();
-    life.source(SourceChange::FromReplica);
+    life.source(SourceChange::Obtained(ReplacedBy::Replica));
     life.source(SourceChange::Reverted);
     assert_eq!(life.token.active_slot(), Slot::A);
     assert_eq!(asks(Some(life.check(alive(60_000))), Slot::B), Some(Method::Query));
@@ -358,7 +358,7 @@ fn value_of_another_replica_for_a_live_token_is_verified_first() {
 #[test]
 fn dead_value_of_another_replica_is_dropped() {
     let mut life = Life::with_reauth().alive();
-    life.source(SourceChange::FromReplica);
+    life.source(SourceChange::Obtained(ReplacedBy::Replica));
     life.check(expired());
     assert_eq!((life.said(), life.replaced.len()), (vec!["candidate expired"], 0));
     assert!(matches!(life.token.validity(), Validity::Alive(_)));
@@ -371,7 +371,7 @@ fn write_of_the_value_before_does_not_count_for_that_of_another_replica() {
     life.reauth(ReauthOutcome::NewValue { stored: false });
     assert_eq!(life.admit(), Some(Action::Persist { slot: Slot::B }));
     leave(&mut life);
-    life.source(SourceChange::FromReplica);
+    life.source(SourceChange::Obtained(ReplacedBy::Replica));
     life.step(Event::PersistFinished(Ok(())));
     assert_eq!(life.admit(), Some(Action::Persist { slot: Slot::A }));
 }
@@ -381,7 +381,7 @@ fn login_under_way_is_judged_by_the_value_of_another_replica() {
     let mut life = Life::with_reauth().alive();
     life.check(expired());
     life.admit();
-    life.source(SourceChange::FromReplica);
+    life.source(SourceChange::Obtained(ReplacedBy::Replica));
     life.step(reauthenticated(ReauthOutcome::NewValue { stored: false }));
     assert_eq!(life.replaced, [ReplacedBy::Replica]);
     life.store(Ok(()));
@@ -394,7 +394,7 @@ fn login_under_way_is_judged_by_the_value_of_another_replica() {
 fn rotated_value_of_another_replica_is_not_spent_at_once() {
     let mut life = Life::with_reauth().alive();
     life.policy.rotates = true;
-    life.source(SourceChange::FromReplica);
+    life.source(SourceChange::Obtained(ReplacedBy::Replica));
     assert_eq!(
         (&life.replaced[..], life.token.active_slot()),
         (&[ReplacedBy::Replica][..], Slot::B)
@@ -403,7 +403,7 @@ fn rotated_value_of_another_replica_is_not_spent_at_once() {
     assert_eq!(life.token.due_for(Resource::Server), Some(life.now + secs(60)));
     // Of what lives for a shorter time, the usual share.
     life.check(alive(30_000));
-    life.source(SourceChange::FromReplica);
+    life.source(SourceChange::Obtained(ReplacedBy::Replica));
     life.store(Ok(()));
     assert_eq!(life.token.due_for(Resource::Server), Some(life.now + ms(20_100)));
 }
@@ -429,7 +429,7 @@ fn attempt_of_another_replica_is_refunded_once_its_value_has_lived_here_for_half
     for (is_seen_again, attempt) in [(true, 1), (false, 2)] {
         let mut life = elsewhere();
         life.step(attempt_counts(window_end(), 1));
-        life.source(SourceChange::FromReplica);
+        life.source(SourceChange::Obtained(ReplacedBy::Replica));
         life.store(Ok(()));
         come_back(&mut life);
         life.check(alive(100_000));

@@ -6,8 +6,8 @@ use super::world::{
 };
 use crate::lifecycle::{
     Action, CheckResult, Event, Method, OperatorRequest, PersistedLife, ReauthOutcome,
-    ReauthReason, Renewal, ReplacedBy, RequestError, Resource, Slot, SourceChange, State, Token,
-    Validity,
+    ReauthPolicy, ReauthReason, Renewal, ReplacedBy, RequestError, Resource, Slot, SourceChange,
+    State, Token, Validity,
 };
 use crate::outcome::{CallError, Connection, ENDLESS, Outcome};
 use crate::time::Moment;
@@ -405,6 +405,34 @@ fn reload_that_takes_the_refresh_token_away_ends_its_use() {
 }
 
 /// Restored with 80 s left of 100 s.
+/// A renewal without a value is running, and a reload has taken the refresh token away.
+fn renewing_in_vain(reauth: Option<ReauthPolicy>) -> Life {
+    let mut life = without_value();
+    life.policy.reauth = reauth;
+    assert!(life.admit().is_some());
+    life.policy.rotates = false;
+    life.step(Event::PolicyChanged);
+    life
+}
+
+#[test]
+fn login_that_a_reload_forbids_during_a_renewal_is_not_due_afterwards() {
+    let mut life = renewing_in_vain(Some(reauth_policy()));
+    life.policy.reauth = None;
+    life.step(Event::PolicyChanged);
+    life.answer(lost());
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
+}
+
+#[test]
+fn login_that_a_reload_permits_during_a_renewal_is_due_afterwards() {
+    let mut life = renewing_in_vain(None);
+    life.policy.reauth = Some(reauth_policy());
+    life.step(Event::PolicyChanged);
+    life.answer(lost());
+    assert!(logs_in(&life));
+}
+
 fn restored() -> Life {
     let mut life = rotating();
     life.token = Token::without_value(life.now);

@@ -1,6 +1,7 @@
 //! Tokens that are moved, reconfigured or removed, and completions that arrive afterwards.
 
 use super::*;
+use crate::scheduler::token_slot::ActiveToken;
 
 #[test]
 fn completion_for_a_removed_token_releases_its_permit_only() {
@@ -145,4 +146,15 @@ fn cancelled_action_releases_its_permit() {
     assert_eq!(fixture.scheduler.in_flight(fixture.server), 0);
     fixture.advance(Duration::from_secs(1));
     assert_eq!(fixture.actions().len(), 1, "it is repeated");
+}
+
+#[test]
+fn attempt_without_a_reauth_method_sets_no_timer() {
+    let (fixture, reauth) = fixture_with_dead_tokens(5, ReauthRoute::Hook, 20);
+    let mut tokens =
+        (0..5).filter_map(|key| fixture.scheduler.token(fixture.scheduler.id_of(key)?));
+    let waits = tokens.find(|token| !token.is_busy()).expect("there are four slots");
+    let active = ActiveToken::new(0, &waits, 0);
+    assert_eq!(active.next_deadline(&fixture.spec(Some(reauth))), Some(fixture.now));
+    assert_eq!(active.next_deadline(&fixture.spec(None)), None);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::lifecycle::{
-    Method, OperatorRequest, PersistedLife, ReauthAttempts, RequestError, State,
+    Method, OperatorRequest, PersistedLife, ReauthAttempts, ReplacedBy, RequestError, State,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -290,7 +290,7 @@ fn value_of_another_replica_is_written_even_if_it_asks() {
     let id = fixture.tokens(1, None)[0];
     fixture.scheduler.set_asked(id, false, fixture.now);
     let slot = fixture.scheduler.spare_slot(id);
-    fixture.scheduler.source_changed(id, SourceChange::FromReplica, fixture.now);
+    fixture.scheduler.source_changed(id, SourceChange::Obtained(ReplacedBy::Replica), fixture.now);
     let actions = fixture.actions();
     assert!(matches!(actions[..], [(_, Action::Persist { slot: written })] if written == slot));
     fixture.scheduler.persist_finished(actions[0].0, Ok(()), fixture.now);
