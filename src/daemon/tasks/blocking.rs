@@ -7,9 +7,13 @@ use tokio::time::timeout;
 
 use crate::token_source::DISK_TIMEOUT;
 
-/// Threads for writes of values and for files that an attempt reads. The runtime has 512 threads,
-/// and needs some for name lookups of servers.
+/// Threads for writes of values. The runtime has 512 threads, and needs some for name lookups of
+/// servers.
 pub(crate) static DISK: Semaphore = Semaphore::const_new(64);
+
+/// Threads for files that a re-authentication attempt reads, one for each file or login: a hung disk
+/// with many written values delays no login.
+pub(crate) static LOGINS: Semaphore = Semaphore::const_new(64);
 
 /// Threads for writes of `env_file`s: a hung disk with many of them delays no write of a value.
 pub(crate) static ENV_FILES: Semaphore = Semaphore::const_new(16);

@@ -121,8 +121,11 @@ impl Tokens {
 
     /// A source holds no usable value.
     pub(crate) fn on_value_missing(&mut self, id: TokenId, error: &SourceError) {
-        self.registry.set_in_source(id, None);
-        self.refused.remove(id);
+        // A disk that does not respond says nothing about the value.
+        if !matches!(error.kind, SourceErrorKind::TimedOut) {
+            self.registry.set_in_source(id, None);
+            self.refused.remove(id);
+        }
         if let Some(stored) = self.registry.take_restored_value(id) {
             self.offer_candidate(id, stored.value.by_ref());
             self.resume_file_retry(id);

@@ -20,6 +20,14 @@ pub(crate) struct SourceRead {
     pub(crate) result: Result<Found, SourceError>,
 }
 
+impl SourceRead {
+    /// The disk of the source did not respond in time.
+    pub(crate) fn timed_out(request: ReadRequest) -> Self {
+        let result = Err(SourceError::timed_out(&request.source));
+        Self { request, result }
+    }
+}
+
 impl ReadRequest {
     /// Reads the source. Blocks.
     pub(crate) fn read(self) -> SourceRead {
