@@ -220,6 +220,18 @@ impl Tasks {
         self.checks.spawn(read_sources::read_sources(requests, waiting));
     }
 
+    /// Reads sources for the startup. Blocks as long as they respond. A source that hangs, and
+    /// those after it, are read once the daemon runs.
+    pub(crate) fn read_at_startup(
+        &mut self,
+        requests: Vec<ReadRequest>,
+        on_read: impl FnMut(SourceRead),
+    ) {
+        if let Some(hung) = read_sources::read_at_startup(requests, on_read) {
+            self.on_hung_read(hung);
+        }
+    }
+
     /// A read hangs: waits for it, and reads the sources that were to be read after it.
     pub(crate) fn on_hung_read(&mut self, hung: HungRead) {
         let (request, thread, rest) = hung.split();

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use tokio::sync::mpsc::unbounded_channel;
@@ -18,6 +19,7 @@ use crate::daemon::tokens::{ReadRequest, SourceRead, may_be_half_written};
 use crate::lifecycle::CheckResult;
 use crate::scheduler::{Ticket, TokenId};
 use crate::settings::Source;
+use crate::token_source::DISK_TIMEOUT;
 
 /// Time until a source that was empty or missing is read again.
 pub(crate) const SECOND_READ_DELAY: Duration = Duration::from_millis(400);
@@ -36,6 +38,17 @@ pub(crate) struct HungRead {
 }
 
 impl HungRead {
+    /// The read after the first `count` ones; `None` if there is none.
+    fn after(count: usize, requests: Vec<ReadRequest>, thread: JoinHandle<()>) -> Option<Self> {
+        let mut rest = requests.into_iter().skip(count);
+        Some(Self { request: rest.next()?, thread, rest: rest.collect() })
+    }
+
+    /// What is reported while it hangs.
+    fn result(&self) -> SourceRead {
+        SourceRead::timed_out(self.request.clone())
+    }
+
     /// Waits until the disk responds. Returns the token of the source, which is to be read again.
     pub(super) async fn ended(request: ReadRequest, thread: JoinHandle<()>) -> Completion {
         // A panic aborts the process.
@@ -130,36 +143,56 @@ pub(super) async fn read_sources(
     Completion::SourcesRead(reads, all_hung)
 }
 
-/// Reads sources on one thread, up to the first that does not respond within
-/// [`DISK_TIMEOUT`](crate::token_source::DISK_TIMEOUT).
-async fn read_each(mut requests: Vec<ReadRequest>) -> (Vec<SourceRead>, Option<HungRead>) {
+/// Reads sources on one thread, up to the first that does not respond within [`DISK_TIMEOUT`].
+async fn read_each(requests: Vec<ReadRequest>) -> (Vec<SourceRead>, Option<HungRead>) {
     let mut reads = Vec::with_capacity(requests.len());
     let (sender, mut receiver) = unbounded_channel();
-    let wanted = requests.clone();
-    let thread = spawn_blocking(move || {
-        for request in wanted {
-            if sender.send(request.read()).is_err() {
-                break;
-            }
-        }
-    });
+    let thread = spawn_reads(requests.clone(), move |read| sender.send(read).is_ok());
     // Each part begins the time of the next source.
     while let Some(part) = with_disk_timeout(receiver.recv_many(&mut reads, requests.len())).await {
         if part == 0 {
             return (reads, None);
         }
     }
-    let mut rest = requests.split_off(reads.len().min(requests.len()));
-    if rest.is_empty() {
-        return (reads, None);
-    }
-    let request = rest.remove(0);
-    reads.push(SourceRead::timed_out(request.clone()));
-    (reads, Some(HungRead { request, thread, rest }))
+    let hung = HungRead::after(reads.len(), requests, thread);
+    reads.extend(hung.as_ref().map(HungRead::result));
+    (reads, hung)
 }
 
-/// Reads the source of a value that the server calls dead. Takes at most
-/// [`DISK_TIMEOUT`](crate::token_source::DISK_TIMEOUT), so the response is never lost.
+/// Reads sources for the startup, which needs all values first. Blocks, and stops at the first
+/// source that does not respond within [`DISK_TIMEOUT`]: that one and the rest are read later.
+pub(super) fn read_at_startup(
+    requests: Vec<ReadRequest>,
+    mut on_read: impl FnMut(SourceRead),
+) -> Option<HungRead> {
+    let (sender, receiver) = channel();
+    let thread = spawn_reads(requests.clone(), move |read| sender.send(read).is_ok());
+    let mut count = 0;
+    loop {
+        match receiver.recv_timeout(DISK_TIMEOUT) {
+            Ok(read) => on_read(read),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => break,
+        }
+        count += 1;
+    }
+    let hung = HungRead::after(count, requests, thread)?;
+    on_read(hung.result());
+    Some(hung)
+}
+
+/// Reads sources on a thread, in order, until a result is not wanted any more.
+fn spawn_reads(
+    requests: Vec<ReadRequest>,
+    pass_on: impl Fn(SourceRead) -> bool + Send + 'static,
+) -> JoinHandle<()> {
+    spawn_blocking(move || {
+        let _ = requests.into_iter().all(|request| pass_on(request.read()));
+    })
+}
+
+/// Reads the source of a value that the server calls dead. Takes at most [`DISK_TIMEOUT`], so the
+/// response is never lost.
 pub(super) async fn reread_source(
     ticket: Ticket,
     answer: CheckResult,
