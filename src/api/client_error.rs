@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::token_source::{SourceError, sandbox_hint};
+use crate::settings::{KeySource, Parameter, Server};
+use crate::token_source::{DISK_TIMEOUT, SourceError, sandbox_hint};
 
 /// Why there is no client for a server.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,19 @@ pub enum ClientError {
         /// The problem and the remedy.
         source: Box<SourceError>,
     },
+    /// The disk of a file did not respond in time.
+    #[error(
+        "the files of [server.{server}] cannot be read because the disk of one of them did not \
+         respond within {} s: {}; check the disk, or the server of a network file system",
+        DISK_TIMEOUT.as_secs(),
+        files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    TimedOut {
+        /// The server's name.
+        server: String,
+        /// All files that its settings name.
+        files: Vec<PathBuf>,
+    },
     /// `proxy` is not the URL of a proxy.
     #[error(
         "`proxy` of [server.{server}] cannot be used ({reason}): write it as \
@@ -82,6 +96,22 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The files that the settings of the server name did not respond in time.
+    pub(crate) fn timed_out(server: &Server) -> Self {
+        let certificate = server.client_certificate.as_ref();
+        let keys = certificate.into_iter().flat_map(|it| [&it.cert, &it.key]);
+        let keys = keys.chain(&server.proxy_credentials).filter_map(|key| match key {
+            KeySource::File(path) => Some(path),
+            KeySource::Credential(_) => None,
+        });
+        let with = server.with.values().filter_map(|parameter| match parameter {
+            Parameter::File(path) => Some(path),
+            Parameter::Text(_) | Parameter::Credential(_) | Parameter::Env(_) => None,
+        });
+        let files = server.ca_file.iter().chain(keys).chain(with).cloned().collect();
+        Self::TimedOut { server: server.name.clone(), files }
+    }
+
     pub(super) fn unusable(server: &str, reason: impl Into<String>) -> Self {
         Self::Unusable { server: server.to_owned(), reason: reason.into() }
     }
@@ -92,6 +122,7 @@ impl ClientError {
             Self::Unreadable { .. }
             | Self::CaFileInvalid { .. }
             | Self::Parameter { .. }
+            | Self::TimedOut { .. }
             | Self::Unusable { .. } => true,
             Self::Invalid { .. } | Self::Proxy { .. } => false,
         }
@@ -101,6 +132,7 @@ impl ClientError {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Unreadable { path, .. } | Self::CaFileInvalid { path, .. } => Some(path),
+            Self::TimedOut { files, .. } => files.first().map(PathBuf::as_path),
             Self::Invalid { .. }
             | Self::Parameter { .. }
             | Self::Proxy { .. }

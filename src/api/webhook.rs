@@ -142,8 +142,9 @@ fn unusable(name: &str, error: &ClientError) -> String {
         ClientError::Proxy { reason, .. } => format!(
             "`proxy` of [notify.{name}] cannot be used ({reason}): write it as http://HOST:PORT"
         ),
-        // A webhook has no parameters.
+        // A webhook has no parameters, and its files have a timeout of their own.
         ClientError::Parameter { source, .. } => source.to_string(),
+        ClientError::TimedOut { .. } => error.to_string(),
         ClientError::Invalid { reason, .. } | ClientError::Unusable { reason, .. } => format!(
             "no connection can be made ({reason}): install this system's certificate authorities \
              (the package is usually `ca-certificates`), or set `ca_file` of [notify.{name}]"

@@ -97,7 +97,15 @@ impl CompletionHandler<'_> {
             Completion::EnvFileWritten(write, result) => {
                 tokens.on_env_file_written(write, result);
             }
-            Completion::SourcesRead(reads) => self.source_reads.extend(reads),
+            Completion::SourcesRead(reads, hung) => {
+                self.source_reads.extend(reads);
+                for hung in hung {
+                    tasks.on_hung_read(hung);
+                }
+            }
+            Completion::HungReadEnded(request) => {
+                tokens.request_reads(tasks.on_hung_read_ended(&request));
+            }
             Completion::Spent(inner, refresh) => {
                 let obtained = obtained(&inner, tokens);
                 self.on_completion(*inner);

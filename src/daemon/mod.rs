@@ -190,8 +190,9 @@ impl Daemon {
         clients: ServerClients,
         mut restore: Restore<'_>,
     ) {
-        let Self { tokens, inventories, config, .. } = self;
+        let Self { tokens, tasks, inventories, config, .. } = self;
         restore.load_values(tokens);
+        inventories.find_hung(&settings.inventories);
         let (old, new) = (Arc::clone(settings), Arc::clone(settings));
         let mut application = Application::new(old, new, clients, tokens);
         while application.step(tokens, inventories) {}
@@ -199,9 +200,8 @@ impl Daemon {
         tokens.deferred.begin_startup();
         let mut ids: Vec<TokenId> = tokens.registry.ids().map(|(id, _)| id).collect();
         ids.sort_unstable();
-        for id in ids {
-            tokens.read_source_now(id);
-        }
+        let requests = ids.into_iter().filter_map(|id| tokens.read_request(id)).collect();
+        tasks.read_at_startup(requests, |read| tokens.on_source_read(read));
         inventories.read_at_startup(tokens);
         restore.finish(tokens);
         if inventories.are_all_read() {

@@ -9,7 +9,7 @@ use super::line_reader::{MAX_BYTES, MAX_LINE_BYTES};
 use crate::secret::TokenValueError;
 use crate::settings::Inventory;
 use crate::systemd::advice;
-use crate::token_source::sandbox_hint;
+use crate::token_source::{DISK_TIMEOUT, sandbox_hint};
 
 /// How many invalid lines are listed individually. A file of another format consists of invalid
 /// lines.
@@ -166,6 +166,14 @@ pub enum InventoryError {
         /// The system's error.
         error: io::Error,
     },
+    /// Its disk did not respond in time.
+    #[error(
+        "{}: the disk did not respond within {} s; check the disk, or the server of a network file \
+         system",
+        .0.display(),
+        DISK_TIMEOUT.as_secs()
+    )]
+    Unresponsive(PathBuf),
     /// A directory, pipe, socket or device instead of a file.
     #[error("{}: it is not a regular file; for a directory with a file for each token, use `dir`", .0.display())]
     NotAFile(PathBuf),

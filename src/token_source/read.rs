@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::sandbox_hint;
+use super::{DISK_TIMEOUT, sandbox_hint};
 use crate::file;
 use crate::process;
 use crate::secret::{Mistake, TokenValue, TokenValueError, mask};
@@ -98,6 +98,11 @@ impl SourceError {
     fn new(location: impl Into<Box<str>>, kind: SourceErrorKind) -> Self {
         Self { location: location.into(), kind, hint: Box::default() }
     }
+
+    /// The read did not end within [`DISK_TIMEOUT`].
+    pub(crate) fn timed_out(source: &Source) -> Self {
+        Self::new(describe(source), SourceErrorKind::TimedOut)
+    }
 }
 
 /// Why a source has no usable value.
@@ -112,6 +117,13 @@ pub enum SourceErrorKind {
         remedy = remedy_for_unreadable(.0)
     )]
     Unreadable(io::Error),
+    /// The disk did not respond in time. The value may still be there.
+    #[error(
+        "the disk did not respond within {} s; check the disk, or the server of a network file \
+         system",
+        DISK_TIMEOUT.as_secs()
+    )]
+    TimedOut,
     /// The file is empty or contains only white space. It may be in the middle of a write.
     #[error("it is empty; write the secret into it, alone on one line")]
     Empty,

@@ -10,7 +10,8 @@
 //! [`POLL_INTERVAL`], device, inode, times and size are compared. One pass on a separate thread
 //! serves all files of a device.
 //!
-//! The content of files is not read.
+//! The content of files is not read. A file is watched by the caller's thread, so the caller adds it
+//! once its disk has responded.
 
 mod directory;
 mod directory_watches;
@@ -162,18 +163,26 @@ impl Watcher {
         }
     }
 
+    /// Whether exactly this file is watched under this key.
+    pub(crate) fn is_watched(&self, key: u32, path: Option<&Path>) -> bool {
+        self.files.get(&key).map(|file| &*file.path) == path
+    }
+
     /// Watches the file at `path` under this key instead of another file. Like
-    /// [`Watcher::set_paths`] for one file.
-    pub fn set_path(&mut self, key: u32, path: PathBuf) {
-        if self.files.get(&key).is_some_and(|file| file.path == path) {
-            return;
+    /// [`Watcher::set_paths`] for one file. Returns the file's stamp. Blocks as long as the disk
+    /// does.
+    pub fn set_path(&mut self, key: u32, path: PathBuf) -> Option<FileStamp> {
+        if let Some(file) = self.files.get(&key).filter(|file| file.path == path) {
+            return file.stamp;
         }
         self.remove_path(key);
         let mut file = WatchedFile { links: links(&path), path, stamp: None };
         self.watches.attach(key, &file.steps());
         // Taken after the watch began, so that a change in between is seen twice and not missed.
-        file.stamp = FileStamp::of(&file.path);
+        let stamp = FileStamp::of(&file.path);
+        file.stamp = stamp;
         self.files.insert(key, file);
+        stamp
     }
 
     /// Stops watching the file of this key.

@@ -31,6 +31,7 @@ mod foreign_values;
 mod grace_period;
 mod history;
 mod hundred_thousand;
+mod hung_disk;
 mod idle;
 mod init;
 mod inotify_limits;

@@ -238,6 +238,34 @@ async fn hung_configuration_read_is_rejected_after_its_timeout_and_a_later_one_i
 }
 
 #[tokio::test]
+async fn hung_source_prevents_no_read_of_the_source_that_a_reload_adds() {
+    let server = simulator().await;
+    server.add_token(&secret("first"), seconds(4));
+    // It is read after the timeout only.
+    server.add_token(&secret("second"), seconds(60));
+    let hung_token = "[token.first]\nserver = \"sarus\"\nfile = \"$DIR/c/first.token\"\n";
+    let stage = Stage::new(&(server_table(&server) + hung_token));
+    stage.write("c/first.token", &secret("first"));
+    stage.token("second");
+    let daemon = stage.start();
+    daemon.event("token_checked", "first").await;
+    let Some(hung) = Hung::over(&stage.path("c")) else {
+        return eprintln!("skipped: no disk that hangs can be made here");
+    };
+    let tables = [server_table(&server), hung_token.to_owned(), token_table("second", "")];
+    stage.configure(&tables.concat());
+    daemon.signal(Signal::HUP);
+    daemon.event("token_checked", "second").await;
+    let missing = daemon.event("token_missing", "first").await;
+    assert!(missing.text("error").contains("the disk did not respond"), "{missing:?}");
+    // Neither are values in service given up, nor is a read repeated that hangs.
+    daemon.more(2, "token_checked", "first").await;
+    drop(hung);
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("token_missing", ""), 1);
+}
+
+#[tokio::test]
 async fn hung_ca_file_delays_no_check() {
     let (server, stage) = staged(&["kept"], 2).await;
     let daemon = stage.start();

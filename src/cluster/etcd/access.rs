@@ -256,5 +256,7 @@ fn unusable(error: &ClientError) -> String {
              authorities (the package is usually `ca-certificates`), or set `ca_file` of [cluster]"
         ),
         ClientError::Parameter { source, .. } => source.to_string(),
+        // Its files have a timeout of their own.
+        ClientError::TimedOut { .. } => error.to_string(),
     }
 }

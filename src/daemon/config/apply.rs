@@ -145,12 +145,12 @@ fn put_own(
     if let Some(id) = tokens.registry.id_of(name) {
         if tokens.replace(id, &config, &spec) {
             diff.changed.push(name.to_owned());
-            tokens.watch_file(id);
+            tokens.watch_files(id);
         }
     } else {
         let id = tokens.add(name, &config, spec, 0);
         diff.added.push(name.to_owned());
-        tokens.watch_file(id);
+        tokens.watch_files(id);
     }
 }
 

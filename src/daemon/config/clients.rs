@@ -3,7 +3,7 @@
 use super::ConfigEvent;
 use crate::api::{CertificateWarning, Client, ClientError};
 use crate::daemon::DaemonError;
-use crate::daemon::tasks::blocking::{CLIENTS, blocking_among};
+use crate::daemon::tasks::blocking::{CLIENTS, blocking_among, wait_at_startup};
 use crate::daemon::tokens::{ServerClient, ServerClients, ServerHandle, unusable};
 use crate::scheduler::ServerId;
 use crate::settings::{Location, Server, Settings, Warning, WarningKind};
@@ -17,8 +17,10 @@ pub(crate) fn first_clients(
     servers: &[Server],
 ) -> Result<(ServerClients, Vec<(Server, ClientError)>), DaemonError> {
     let (mut clients, mut missing) = (ServerClients::new(), Vec::new());
-    for server in servers {
-        let client = match Client::new(server) {
+    let build = |server: Server| move || Client::new(&server);
+    let built = wait_at_startup(servers.iter().cloned().map(build));
+    for (server, built) in servers.iter().zip(built) {
+        let client = match built.unwrap_or_else(|| Err(ClientError::timed_out(server))) {
             Ok(client) => Ok(client),
             Err(error) if error.may_pass() => {
                 let fault = unusable(&error);

@@ -1,17 +1,22 @@
 //! Applies a configuration to the inventories, and reads them at startup.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::thread;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 
-use super::{Inventories, InventoryEvent, InventoryState, WAITING_PARTS, read, table_name};
+use tokio::task::spawn_blocking;
+
+use super::{Inventories, InventoryEvent, InventoryState, WAITING_PARTS, path, read, table_name};
+use crate::daemon::tasks::blocking::wait_at_startup;
 use crate::daemon::tokens::{ConfigDiff, InventoryId, TokenConfig, TokenOrigin, Tokens};
-use crate::inventory::Batch;
+use crate::inventory::{Batch, FileStamp, InventoryError};
 use crate::lifecycle::Policy;
 use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Inventory, InventorySource};
+use crate::token_source::DISK_TIMEOUT;
 
 /// Tokens of an inventory that a reload replaces or removes, one by one.
 #[derive(Debug)]
@@ -105,49 +110,85 @@ impl Inventories {
         Some(InventoryRollout { inventory: id, tokens: listed, config: Some((config, spec)) })
     }
 
+    /// Finds the inventories that do not respond. To be called at the startup, before they are
+    /// watched and read. Blocks.
+    pub(crate) fn find_hung(&mut self, settings: &[Inventory]) {
+        let paths: Vec<_> = settings.iter().filter_map(|it| path(&it.source)).collect();
+        let look = |path: &&Path| {
+            let path = path.to_path_buf();
+            move || FileStamp::of(&path)
+        };
+        let seen = wait_at_startup(paths.iter().map(look));
+        let hung = paths.into_iter().zip(seen).filter(|(_, seen)| seen.is_none());
+        self.hung = hung.map(|(path, _)| path.to_owned()).collect();
+    }
+
     /// Reads the inventories for the startup, which needs all values first. Commands are only
-    /// started, as none of them may delay the startup. Parts are applied while a thread reads on.
+    /// started, as none of them may delay the startup, and so are reads of those that do not
+    /// respond. Parts are applied while a thread reads on.
     pub(crate) fn read_at_startup(&mut self, tokens: &mut Tokens) {
-        let mut wanted = Vec::new();
+        let mut wanted = VecDeque::new();
         for (id, source) in self.sources() {
-            if matches!(source, InventorySource::Command { .. }) {
-                tokens.deferred.await_inventory(id);
-                self.read(id, None);
-            } else if let Some(pass) = self.begin(id, false) {
-                wanted.push((id, pass, source));
+            match path(&source) {
+                None => self.read_later(id, tokens),
+                Some(path) if self.hung.contains(path) => self.report_hung(id, tokens),
+                Some(_) => wanted.extend(self.begin(id, false).map(|pass| (id, pass, source))),
             }
         }
-        thread::scope(|scope| {
-            let (sender, receiver) = sync_channel(WAITING_PARTS);
-            scope.spawn(move || {
-                for (id, pass, source) in wanted {
-                    let end = read::read_in_parts(&source, |part| {
-                        match sender.send(InventoryEvent::Part(id, pass, part)) {
-                            Ok(()) => ControlFlow::Continue(()),
-                            Err(_) => ControlFlow::Break(()),
-                        }
-                    });
-                    // The receiver outlives this thread.
-                    let _ = sender.send(InventoryEvent::End(id, pass, end));
-                }
-            });
-            for event in receiver {
-                match event {
-                    InventoryEvent::Part(id, _, part) => {
-                        self.reserve(id, &part, tokens);
-                        self.apply_part(id, part, tokens);
+        let (sender, receiver) = sync_channel(WAITING_PARTS);
+        let all = wanted.clone();
+        drop(spawn_blocking(move || {
+            for (id, pass, source) in all {
+                let end = read::read_in_parts(&source, |part| {
+                    match sender.send(InventoryEvent::Part(id, pass, part)) {
+                        Ok(()) => ControlFlow::Continue(()),
+                        Err(_) => ControlFlow::Break(()),
                     }
-                    InventoryEvent::End(id, pass, end) => {
-                        self.on_end(id, pass, end);
-                        self.finish_pass(id, true, tokens);
-                    }
-                    InventoryEvent::Touched(..)
-                    | InventoryEvent::Settled(..)
-                    | InventoryEvent::Compared(..)
-                    | InventoryEvent::DeathsDue(..) => {}
+                });
+                if sender.send(InventoryEvent::End(id, pass, end)).is_err() {
+                    break;
                 }
             }
-        });
+        }));
+        loop {
+            match receiver.recv_timeout(DISK_TIMEOUT) {
+                Ok(InventoryEvent::Part(id, _, part)) => {
+                    self.reserve(id, &part, tokens);
+                    self.apply_part(id, part, tokens);
+                }
+                Ok(InventoryEvent::End(id, pass, end)) => {
+                    wanted.pop_front();
+                    self.on_end(id, pass, end);
+                    self.finish_pass(id, true, tokens);
+                }
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some((id, ..)) = wanted.pop_front() {
+                        self.report_hung(id, tokens);
+                    }
+                    for (id, ..) in wanted {
+                        self.read_later(id, tokens);
+                    }
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Logs that an inventory does not respond at the startup. It is read once it does.
+    fn report_hung(&mut self, id: InventoryId, tokens: &mut Tokens) {
+        let path = self.get(id).and_then(|it| path(&it.settings.source)).map(Path::to_owned);
+        if let (Some(path), Some(pass)) = (path, self.begin(id, false)) {
+            self.on_end(id, pass, Err(InventoryError::Unresponsive(path)));
+            self.finish_pass(id, false, tokens);
+        }
+        self.read_later(id, tokens);
+    }
+
+    /// Reads an inventory while the daemon runs, and then restores its tokens.
+    fn read_later(&mut self, id: InventoryId, tokens: &mut Tokens) {
+        tokens.deferred.await_inventory(id);
+        self.read(id, None);
     }
 
     /// Makes room for all tokens of an inventory at once, by its first part.

@@ -13,6 +13,7 @@ mod reconcile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,6 +140,8 @@ pub(crate) struct Inventories {
     last_id: u32,
     last_pass: u64,
     watcher: Watcher,
+    /// Paths that did not respond at the startup. They are watched once they were read.
+    hung: BTreeSet<PathBuf>,
     touched: Vec<u32>,
     sender: Sender<InventoryEvent>,
     receiver: Receiver<InventoryEvent>,
@@ -156,6 +159,7 @@ impl Inventories {
             last_id: 0,
             last_pass: 0,
             watcher: Watcher::new(),
+            hung: BTreeSet::new(),
             touched: Vec::new(),
             sender,
             receiver,
@@ -203,6 +207,7 @@ impl Inventories {
             }
             InventoryEvent::End(id, pass, end) => {
                 if self.is_reading(id, pass) {
+                    self.watch_if_hung(id);
                     self.on_end(id, pass, end);
                     self.act_on_deaths_until(id, pass.saturating_sub(1), tokens);
                     self.finish_pass_if_settled(id, pass, tokens);
@@ -245,7 +250,10 @@ impl Inventories {
     /// Watches the files and directories. To be called before they are read.
     fn watch(&mut self) {
         let (mut files, mut folders) = (Vec::new(), Vec::new());
-        for (id, inventory) in &self.by_id {
+        let responds = |inventory: &InventoryState| {
+            path(&inventory.settings.source).is_none_or(|path| !self.hung.contains(path))
+        };
+        for (id, inventory) in self.by_id.iter().filter(|(_, inventory)| responds(inventory)) {
             match &inventory.settings.source {
                 InventorySource::File { path, .. } => files.push((id.0, path.clone())),
                 InventorySource::Dir(path) => folders.push((id.0, path.clone())),
@@ -254,6 +262,16 @@ impl Inventories {
         }
         self.watcher.set_paths(files);
         self.watcher.set_directories(folders);
+    }
+
+    /// An inventory that did not respond at the startup was read: watches it, and reads it again, as
+    /// it may have changed in between.
+    fn watch_if_hung(&mut self, id: InventoryId) {
+        let Some(inventory) = self.by_id.get_mut(&id) else { return };
+        if path(&inventory.settings.source).is_some_and(|path| self.hung.remove(path)) {
+            inventory.read_again = true;
+            self.watch();
+        }
     }
 
     /// What is missing to have all files and directories watched.
@@ -357,6 +375,14 @@ impl Inventories {
             let is_same = blocking(move || FileStamp::of(&path)).await == before;
             Some(InventoryEvent::Settled(id, pass, is_same))
         });
+    }
+}
+
+/// The file or directory of an inventory; `None` for a command.
+fn path(source: &InventorySource) -> Option<&Path> {
+    match source {
+        InventorySource::File { path, .. } | InventorySource::Dir(path) => Some(path),
+        InventorySource::Command { .. } => None,
     }
 }
 

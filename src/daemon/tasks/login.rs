@@ -6,8 +6,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::Grant;
-use super::blocking::{DISK, blocking_among, with_disk_timeout};
+use super::blocking::{LOGINS, with_disk_timeout};
 use super::companion::CompanionAccess;
+use super::keyed_lock::KeyedLock;
+use super::write_back::run_locked;
 use crate::api::{LoginError, LoginErrorKind, NewSession};
 use crate::daemon::companions::{CompanionEvent, CompanionReport};
 use crate::daemon::tokens::{ReauthOutput, ServerClient};
@@ -28,7 +30,7 @@ pub(super) struct LoginRequest {
 /// begin.
 pub(super) async fn log_in(
     client: ServerClient,
-    request: LoginRequest,
+    (request, lock): (LoginRequest, KeyedLock),
     access: Option<CompanionAccess>,
     grant: Option<Grant>,
 ) -> Option<(ReauthOutput, Option<CompanionReport>)> {
@@ -38,7 +40,7 @@ pub(super) async fn log_in(
         let error = ReauthError { error: error.into(), inconclusive: true, ..Default::default() };
         Some((ReauthOutput::Failed(error), None))
     };
-    let parameters = match read_parameters(with).await {
+    let parameters = match read_parameters(with, lock).await {
         Ok(parameters) => parameters,
         Err(error) => return unsent(error),
     };
@@ -86,8 +88,9 @@ pub(super) async fn log_in(
 /// Reads the parameters of a login from their sources.
 async fn read_parameters(
     with: BTreeMap<String, Parameter>,
+    lock: KeyedLock,
 ) -> Result<BTreeMap<String, SecretString>, String> {
-    let read_all = move || {
+    let read_all = move |(): &mut ()| {
         let read = |(name, parameter): (String, Parameter)| {
             let found = read_parameter(&parameter, &|name| std::env::var_os(name));
             let found = found.map_err(|error| format!("`with.{name}` cannot be read: {error}"))?;
@@ -96,7 +99,7 @@ async fn read_parameters(
         with.into_iter().map(read).collect()
     };
     let hangs = || Err("`with` cannot be read because the disk does not respond".to_owned());
-    with_disk_timeout(blocking_among(&DISK, read_all)).await.unwrap_or_else(hangs)
+    with_disk_timeout(run_locked(&LOGINS, lock, read_all)).await.unwrap_or_else(hangs)
 }
 
 /// A failed login, as the error of an attempt.

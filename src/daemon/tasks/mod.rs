@@ -16,18 +16,20 @@ mod rotate;
 mod task_set;
 mod write_back;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::read_sources::SECOND_READ_DELAY;
+pub(crate) use self::read_sources::{HungRead, SECOND_READ_DELAY};
 pub(crate) use self::replicas::{AdoptedRefresh, AdoptedValue, Grant, OwnRefresh, RefreshState};
 pub(crate) use self::task_set::TaskEnd;
 pub(crate) use self::write_back::remove_stale_temporary_files;
 
 use self::companion::CompanionAccess;
 use self::keyed_lock::KeyedLocks;
-use self::reauth::ReauthRequest;
+use self::read_sources::HungReads;
+use self::reauth::{AttemptLocks, ReauthRequest};
 use self::rotate::Rotation;
 use self::task_set::TaskSet;
 use super::companions::{Companion, CompanionReport};
@@ -63,8 +65,11 @@ pub(crate) enum Completion {
     },
     /// An `env_file` was written, or not.
     EnvFileWritten(EnvFileWrite, Result<ExportedFile, PersistError>),
-    /// Sources were read.
-    SourcesRead(Vec<SourceRead>),
+    /// Sources were read, or did not respond in time. The reads that hang are to be passed to
+    /// [`Tasks::on_hung_read`].
+    SourcesRead(Vec<SourceRead>, Vec<HungRead>),
+    /// A read that was hanging has ended. To be passed to [`Tasks::on_hung_read_ended`].
+    HungReadEnded(ReadRequest),
     /// What happened to a refresh token, before the result of the task that used it, if any.
     Companion(Option<CompanionReport>, Option<Box<Completion>>),
     /// The source of a value that the server calls dead was read again, before that is acted on.
@@ -93,6 +98,9 @@ pub(crate) struct Tasks {
     reauth_locks: KeyedLocks<Option<TokenValue>>,
     /// One write at a time for each file; with the value of a write that has timed out.
     file_locks: KeyedLocks<Option<TokenValue>>,
+    /// One read at a time of what logins need, for each server and method.
+    login_locks: KeyedLocks,
+    hung_reads: HungReads,
 }
 
 impl Tasks {
@@ -164,12 +172,13 @@ impl Tasks {
                 let reauth = entry.config().reauth.clone()?;
                 let owner = ValueOwner::of(entry);
                 let request = ReauthRequest::new(entry, server, reason, attempt);
-                let lock = self.reauth_locks.get(&*request.name);
+                let locks = self.attempt_locks(&request, &reauth.name);
                 let persisted = tokens.persist_attempts_now(ticket.token);
                 let companion = tokens.companions.of(&request.name);
                 let access = companion.map(|it| CompanionAccess::new(it, &mut self.file_locks));
-                let attempt = reauth::Attempt { ticket, owner, grant, client, reauth, request };
-                let attempt = reauth::attempt(attempt, access.clone(), (lock, persisted));
+                let attempt =
+                    reauth::Attempt { ticket, owner, grant, client, reauth, request, locks };
+                let attempt = reauth::attempt(attempt, access.clone(), persisted);
                 match grant {
                     Some(_) => {
                         // It waits until its attempt is durable, and so is the mark.
@@ -208,9 +217,47 @@ impl Tasks {
         Some(())
     }
 
-    /// Reads these sources, by one task.
-    pub(crate) fn read_sources(&mut self, requests: Vec<ReadRequest>) {
-        self.checks.spawn(read_sources::read_sources(requests));
+    fn attempt_locks(&mut self, request: &ReauthRequest, method: &str) -> AttemptLocks {
+        AttemptLocks {
+            attempt: self.reauth_locks.get(&*request.name),
+            file: request.file.as_ref().map(|file| self.file_locks.get(file)),
+            login: self.login_locks.get(format!("{}/{method}", request.server)),
+        }
+    }
+
+    /// Reads these sources, by one task. A source whose last read still hangs is not read.
+    pub(crate) fn read_sources(&mut self, mut requests: Vec<ReadRequest>) {
+        let waiting = self.hung_reads.take_waiting(&mut requests);
+        self.checks.spawn(read_sources::read_sources(requests, waiting));
+    }
+
+    /// Reads sources for the startup. Blocks as long as they respond. A source that hangs, and
+    /// those after it, are read once the daemon runs.
+    pub(crate) fn read_at_startup(
+        &mut self,
+        requests: Vec<ReadRequest>,
+        on_read: impl FnMut(SourceRead),
+    ) {
+        if let Some(hung) = read_sources::read_at_startup(requests, on_read) {
+            self.on_hung_read(hung);
+        }
+    }
+
+    /// A read hangs: waits for it, and reads the sources that were to be read after it.
+    pub(crate) fn on_hung_read(&mut self, hung: HungRead) {
+        let (request, thread, rest) = hung.split();
+        self.hung_reads.add(&request.source);
+        self.checks.spawn(HungRead::ended(request, thread));
+        for requests in rest.into_iter().filter(|rest| !rest.is_empty()) {
+            self.read_sources(requests);
+        }
+    }
+
+    /// A read that was hanging has ended. Returns the tokens whose sources are to be read.
+    pub(crate) fn on_hung_read_ended(&mut self, request: &ReadRequest) -> BTreeSet<TokenId> {
+        let mut tokens = self.hung_reads.remove(&request.source);
+        tokens.insert(request.id);
+        tokens
     }
 
     /// Reads the source of a value that the server calls dead. The action has not ended before

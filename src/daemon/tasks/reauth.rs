@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::blocking::{DISK, blocking_among, with_disk_timeout};
+use super::blocking::{LOGINS, with_disk_timeout};
 use super::companion::CompanionAccess;
 use super::keyed_lock::{self, KeyedLock};
 use super::login::{self, LoginRequest};
+use super::write_back::{FileLock, run_locked};
 use super::{Completion, Grant};
 use crate::api::{LoginError, LoginErrorKind};
 use crate::clock;
@@ -28,10 +29,10 @@ use crate::token_source::{PersistError, read_key};
 #[derive(Debug)]
 pub(super) struct ReauthRequest {
     pub(super) name: Box<str>,
-    server: String,
+    pub(super) server: String,
     url: String,
     /// The file of the value, if its source is a file.
-    file: Option<PathBuf>,
+    pub(super) file: Option<PathBuf>,
     reason: ReauthReason,
     attempt: u32,
     status: Option<u16>,
@@ -77,6 +78,17 @@ fn login_parameters(server: &Server) -> BTreeMap<String, Parameter> {
     needed.map(|(name, parameter)| (name.clone(), parameter.clone())).collect()
 }
 
+/// The locks of an attempt.
+#[derive(Debug)]
+pub(super) struct AttemptLocks {
+    /// Held while the attempt runs.
+    pub(super) attempt: KeyedLock<Option<TokenValue>>,
+    /// The lock of the token's file, if it has one.
+    pub(super) file: Option<FileLock>,
+    /// The lock of the files that logins by this method on this server read.
+    pub(super) login: KeyedLock,
+}
+
 /// An attempt that is to be made.
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -86,6 +98,7 @@ pub(super) struct Attempt {
     pub(super) client: ServerClient,
     pub(super) reauth: Arc<Reauth>,
     pub(super) request: ReauthRequest,
+    pub(super) locks: AttemptLocks,
 }
 
 /// Makes an attempt once its lock is free and it is persisted. If it cannot be persisted, the
@@ -96,10 +109,10 @@ pub(super) struct Attempt {
 pub(super) async fn attempt(
     attempt: Attempt,
     access: Option<CompanionAccess>,
-    (lock, persisted): (KeyedLock<Option<TokenValue>>, Option<WriteReceipt>),
+    persisted: Option<WriteReceipt>,
 ) -> Completion {
-    let Attempt { ticket, owner, grant, client, reauth, request } = attempt;
-    let mut held = lock.acquire().await;
+    let Attempt { ticket, owner, grant, client, reauth, request, locks } = attempt;
+    let mut held = locks.attempt.acquire().await;
     if let Some(value) = held.take() {
         let (duration, output) = (Duration::ZERO, ReauthOutput::NewValue(value));
         return Completion::ReauthFinished { ticket, owner, duration, output };
@@ -112,18 +125,22 @@ pub(super) async fn attempt(
     let mut report = None;
     let output = match &reauth.method {
         ReauthMethod::Command(_) if grant.is_some_and(Grant::is_over) => None,
-        ReauthMethod::Command(command) => Some(run_hook(command, timeout, &request).await),
+        ReauthMethod::Command(command) => {
+            Some(run_hook(command, timeout, &request, locks.file).await)
+        }
         ReauthMethod::ApiKey { key, minutes } => {
-            log_in(client, key.clone(), *minutes, timeout, grant).await
+            log_in(client, (key.clone(), locks.login), *minutes, timeout, grant).await
         }
         ReauthMethod::Login { with, minutes } => {
             let (of_server, own) = (request.with.iter(), with.iter());
             let with = of_server.chain(own).map(|(name, it)| (name.clone(), it.clone())).collect();
             let request = LoginRequest { with, minutes: *minutes, timeout };
-            login::log_in(client, request, access.clone(), grant).await.map(|(output, new)| {
-                report = new;
-                output
-            })
+            login::log_in(client, (request, locks.login), access.clone(), grant).await.map(
+                |(output, new)| {
+                    report = new;
+                    output
+                },
+            )
         }
     };
     let Some(output) = output else { return Completion::NotBegun(ticket) };
@@ -144,7 +161,12 @@ pub(super) async fn attempt(
     }
 }
 
-async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest) -> ReauthOutput {
+async fn run_hook(
+    command: &[String],
+    timeout: Duration,
+    request: &ReauthRequest,
+    file_lock: Option<FileLock>,
+) -> ReauthOutput {
     let end = hook::run(Invocation {
         command,
         timeout,
@@ -158,11 +180,12 @@ async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest
         file: request.file.as_deref(),
     })
     .await;
-    match (end, &request.file) {
+    match (end, request.file.as_ref().zip(file_lock)) {
         (Ok(HookOutput::NewValue(value)), _) => ReauthOutput::NewValue(value),
-        (Ok(HookOutput::WroteFile), Some(file)) => {
+        (Ok(HookOutput::WroteFile), Some((file, lock))) => {
             let source = Source::File(file.clone());
-            match with_disk_timeout(blocking_among(&DISK, move || read_source(&source))).await {
+            match with_disk_timeout(run_locked(&LOGINS, lock, move |_| read_source(&source))).await
+            {
                 Some(found) => ReauthOutput::InSource(found),
                 None => no_value(
                     &PersistError::timed_out(file, "reading the output of the command").to_string(),
@@ -189,12 +212,13 @@ fn no_value(error: &str) -> ReauthOutput {
 /// `None`: it is too late to begin.
 async fn log_in(
     client: ServerClient,
-    key: KeySource,
+    (key, lock): (KeySource, KeyedLock),
     minutes: u16,
     timeout: Duration,
     grant: Option<Grant>,
 ) -> Option<ReauthOutput> {
-    let key = blocking_among(&DISK, move || read_key(&key, &|name| std::env::var_os(name)));
+    let read = move |(): &mut ()| read_key(&key, &|name| std::env::var_os(name));
+    let key = run_locked(&LOGINS, lock, read);
     // Nothing was sent, so the attempt says nothing about the key.
     let no_key = |error: &str| {
         let error = format!("the API key cannot be read: {error}").into();
@@ -216,4 +240,43 @@ async fn log_in(
         Ok(value) => ReauthOutput::NewValue(value),
         Err(fault) => ReauthOutput::Failed(login::failed(fault)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::keyed_lock::KeyedLocks;
+    use super::*;
+    use crate::outcome::CallError;
+    use crate::token_source::DISK_TIMEOUT;
+
+    /// The error of a login by the API key in this file, without a client.
+    async fn login_error(path: &std::path::Path, locks: &mut KeyedLocks) -> String {
+        let key = (KeySource::File(path.to_owned()), locks.get("login"));
+        let client = Err(CallError::new("no client".to_owned()));
+        let output = log_in(client, key, 60, DISK_TIMEOUT, None).await;
+        let Some(ReauthOutput::Failed(error)) = output else { panic!("{output:?}") };
+        error.error.into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_of_keys_have_permits_of_their_own_and_one_key_that_hangs_uses_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, "k-1").unwrap();
+        let mut locks = KeyedLocks::default();
+        // What a read that hangs keeps.
+        let hung = locks.get("login").acquire().await;
+        let permits = LOGINS.available_permits();
+        let error = login_error(&path, &mut locks).await;
+        assert!(error.contains("the disk does not respond"), "{error}");
+        assert_eq!(LOGINS.available_permits(), permits);
+        drop(hung);
+        let others = LOGINS.acquire_many(64).await.unwrap();
+        let error = login_error(&path, &mut locks).await;
+        assert!(error.contains("the disk does not respond"), "{error}");
+        drop(others);
+        assert_eq!(login_error(&path, &mut locks).await, "no client");
+    }
 }

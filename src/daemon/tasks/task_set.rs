@@ -111,10 +111,10 @@ mod tests {
     #[tokio::test]
     async fn completed_task_keeps_no_ticket() {
         let mut tasks = TaskSet::default();
-        tasks.start(ticket(), async { Completion::SourcesRead(Vec::new()) });
+        tasks.start(ticket(), async { Completion::SourcesRead(Vec::new(), Vec::new()) });
         let ended = tasks.next().await.expect("it has ended");
         assert!(
-            ended.ticket.is_some() && matches!(ended.completion, Some(Completion::SourcesRead(_)))
+            ended.ticket.is_some() && matches!(ended.completion, Some(Completion::SourcesRead(..)))
         );
         assert_eq!(tasks.actions(), 0);
         assert!(tasks.next().await.is_none());

@@ -24,7 +24,9 @@ impl Tokens {
             self.changed_companions.push(id.key() | REFRESH);
         }
         match config.and_then(|config| config.refresh.as_ref()) {
-            Some(Source::File(path)) => self.watcher.set_path(id.key() | REFRESH, path.clone()),
+            Some(Source::File(path)) => {
+                self.watcher.set_path(id.key() | REFRESH, path.clone());
+            }
             Some(Source::Credential(_) | Source::Env(_)) | None => self.unwatch_refresh_file(id),
         }
     }

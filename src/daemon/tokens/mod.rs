@@ -30,7 +30,7 @@ mod token_bit_set;
 mod value_owners;
 mod values;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +62,7 @@ use super::companions::{CompanionSource, Companions};
 use super::state::StateRecorder;
 use crate::clock;
 use crate::event_log::{EventLog, EventName, Fields};
+use crate::file::FileStamp;
 use crate::lifecycle::{Policy, ReplacedBy, SourceChange};
 use crate::scheduler::{
     ReauthId, ReauthRoute, ReauthSpec, Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket,
@@ -87,6 +88,9 @@ pub(crate) struct Tokens {
     changed_companions: Vec<u32>,
     /// Watches the files of `[token.NAME]` tables.
     pub(crate) watcher: Watcher,
+    /// Tokens whose files are watched once their disk responds: a disk that hangs must not stop the
+    /// main loop.
+    unwatched: HashSet<TokenId>,
     pub(crate) inventory_counts: InventoryCounts,
     pub(crate) deferred: DeferredSourceChanges,
     /// Where everything that happens to tokens is logged, and what else the daemon logs.
@@ -116,6 +120,7 @@ impl Tokens {
             companions: Companions::default(),
             changed_companions: Vec::new(),
             watcher: Watcher::new(),
+            unwatched: HashSet::new(),
             inventory_counts: InventoryCounts::default(),
             deferred: DeferredSourceChanges::default(),
             log: EventLog::new(),
@@ -229,6 +234,7 @@ impl Tokens {
         self.env_files.forget_token(id);
         self.file_retries.remove(id);
         self.replaced.remove(&id);
+        self.unwatched.remove(&id);
         self.watcher.remove_path(id.key());
         self.unwatch_refresh_file(id);
         self.scheduler.remove_token(id);
@@ -286,13 +292,28 @@ impl Tokens {
         Some((config, spec))
     }
 
-    /// Watches the files of a `[token.NAME]`: that of its value and that of its refresh token.
-    pub(crate) fn watch_file(&mut self, id: TokenId) {
-        match self.registry.token(id).and_then(TokenEntry::file) {
-            Some(path) => self.watcher.set_path(id.key(), path),
-            None => self.watcher.remove_path(id.key()),
+    /// Watches the files of a `[token.NAME]`: that of its refresh token, and that of its value once
+    /// a read of it has ended.
+    pub(crate) fn watch_files(&mut self, id: TokenId) {
+        let file = self.registry.token(id).and_then(TokenEntry::file);
+        if !self.watcher.is_watched(id.key(), file.as_deref()) {
+            self.watcher.remove_path(id.key());
+            self.unwatched.insert(id);
         }
         self.watch_refresh_file(id);
+    }
+
+    /// The disk of the token's file responds: watches the file, and reads it again if it has
+    /// changed since the read that found this stamp.
+    fn watch_value_file(&mut self, id: TokenId, read: Option<FileStamp>) {
+        if !self.unwatched.remove(&id) {
+            return;
+        }
+        if let Some(path) = self.registry.token(id).and_then(TokenEntry::file)
+            && self.watcher.set_path(id.key(), path) != read
+        {
+            self.request_reads([id]);
+        }
     }
 
     /// Adds a server, or replaces its settings and client.

@@ -36,7 +36,8 @@ impl Tokens {
         self.read_request(request.id).as_ref() == Some(request)
     }
 
-    /// Reads a source at once. For the startup, which needs all values first. Blocks.
+    /// Reads a source at once.
+    #[cfg(test)]
     pub(crate) fn read_source_now(&mut self, id: TokenId) {
         if let Some(request) = self.read_request(id) {
             self.on_source_read(request.read());
@@ -55,11 +56,14 @@ impl Tokens {
 
     /// A source was read.
     pub(crate) fn on_source_read(&mut self, read: SourceRead) {
-        let SourceRead { request, result } = read;
+        let SourceRead { request, stamp, result } = read;
         let id = request.id;
         if !self.is_current(&request) {
             // A newer value may be there than the one that made the read outdated.
             return self.request_reads([id]);
+        }
+        if !matches!(&result, Err(error) if matches!(error.kind, SourceErrorKind::TimedOut)) {
+            self.watch_value_file(id, stamp);
         }
         if self.scheduler.token(id).is_some_and(|token| token.is_reauthenticating()) {
             self.registry.set_read_again(id, true);
@@ -121,8 +125,11 @@ impl Tokens {
 
     /// A source holds no usable value.
     pub(crate) fn on_value_missing(&mut self, id: TokenId, error: &SourceError) {
-        self.registry.set_in_source(id, None);
-        self.refused.remove(id);
+        // A disk that does not respond says nothing about the value.
+        if !matches!(error.kind, SourceErrorKind::TimedOut) {
+            self.registry.set_in_source(id, None);
+            self.refused.remove(id);
+        }
         if let Some(stored) = self.registry.take_restored_value(id) {
             self.offer_candidate(id, stored.value.by_ref());
             self.resume_file_retry(id);

@@ -1,5 +1,6 @@
 //! Reads of value sources: requested from [`Tokens`](super::Tokens), executed as tasks.
 
+use crate::file::FileStamp;
 use crate::scheduler::TokenId;
 use crate::settings::Source;
 use crate::token_source::{Found, SourceError, SourceErrorKind, read};
@@ -17,14 +18,28 @@ pub(crate) struct ReadRequest {
 #[derive(Debug)]
 pub(crate) struct SourceRead {
     pub(crate) request: ReadRequest,
+    /// The file's stamp before it was read; `None` if it did not exist, or is no file.
+    pub(crate) stamp: Option<FileStamp>,
     pub(crate) result: Result<Found, SourceError>,
+}
+
+impl SourceRead {
+    /// The disk of the source did not respond in time.
+    pub(crate) fn timed_out(request: ReadRequest) -> Self {
+        let result = Err(SourceError::timed_out(&request.source));
+        Self { request, stamp: None, result }
+    }
 }
 
 impl ReadRequest {
     /// Reads the source. Blocks.
     pub(crate) fn read(self) -> SourceRead {
+        let stamp = match &self.source {
+            Source::File(path) => FileStamp::of(path),
+            Source::Credential(_) | Source::Env(_) => None,
+        };
         let result = read_source(&self.source);
-        SourceRead { request: self, result }
+        SourceRead { request: self, stamp, result }
     }
 }
 
