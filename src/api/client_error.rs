@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::settings::{KeySource, Parameter, Server};
+use crate::settings::Server;
 use crate::token_source::{DISK_TIMEOUT, SourceError, sandbox_hint};
 
 /// Why there is no client for a server.
@@ -98,17 +98,7 @@ pub enum ClientError {
 impl ClientError {
     /// The files that the settings of the server name did not respond in time.
     pub(crate) fn timed_out(server: &Server) -> Self {
-        let certificate = server.client_certificate.as_ref();
-        let keys = certificate.into_iter().flat_map(|it| [&it.cert, &it.key]);
-        let keys = keys.chain(&server.proxy_credentials).filter_map(|key| match key {
-            KeySource::File(path) => Some(path),
-            KeySource::Credential(_) => None,
-        });
-        let with = server.with.values().filter_map(|parameter| match parameter {
-            Parameter::File(path) => Some(path),
-            Parameter::Text(_) | Parameter::Credential(_) | Parameter::Env(_) => None,
-        });
-        let files = server.ca_file.iter().chain(keys).chain(with).cloned().collect();
+        let files = server.files().into_iter().map(Path::to_path_buf).collect();
         Self::TimedOut { server: server.name.clone(), files }
     }
 

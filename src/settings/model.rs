@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,6 +147,23 @@ pub struct Server {
     pub profile: Option<Arc<Profile>>,
     /// Parameters of the profile's requests, by name.
     pub with: BTreeMap<String, Parameter>,
+}
+
+impl Server {
+    /// The files that its settings name.
+    pub fn files(&self) -> Vec<&Path> {
+        let certificate = self.client_certificate.as_ref();
+        let keys = certificate.into_iter().flat_map(|it| [&it.cert, &it.key]);
+        let keys = keys.chain(&self.proxy_credentials).filter_map(|key| match key {
+            KeySource::File(path) => Some(path),
+            KeySource::Credential(_) => None,
+        });
+        let with = self.with.values().filter_map(|parameter| match parameter {
+            Parameter::File(path) => Some(path),
+            Parameter::Text(_) | Parameter::Credential(_) | Parameter::Env(_) => None,
+        });
+        self.ca_file.iter().chain(keys).chain(with).map(PathBuf::as_path).collect()
+    }
 }
 
 /// The source of a parameter of a profile.

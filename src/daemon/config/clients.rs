@@ -17,10 +17,17 @@ pub(crate) fn first_clients(
     servers: &[Server],
 ) -> Result<(ServerClients, Vec<(Server, ClientError)>), DaemonError> {
     let (mut clients, mut missing) = (ServerClients::new(), Vec::new());
+    // Most servers have no files, and need no thread.
+    let with_files = servers.iter().filter(|server| !server.files().is_empty()).cloned();
     let build = |server: Server| move || Client::new(&server);
-    let built = wait_at_startup(servers.iter().cloned().map(build));
-    for (server, built) in servers.iter().zip(built) {
-        let client = match built.unwrap_or_else(|| Err(ClientError::timed_out(server))) {
+    let mut built = wait_at_startup(with_files.map(build)).into_iter();
+    for server in servers {
+        let client = if server.files().is_empty() {
+            Client::new(server)
+        } else {
+            built.next().flatten().unwrap_or_else(|| Err(ClientError::timed_out(server)))
+        };
+        let client = match client {
             Ok(client) => Ok(client),
             Err(error) if error.may_pass() => {
                 let fault = unusable(&error);
