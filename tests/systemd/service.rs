@@ -97,7 +97,7 @@ async fn a_bad_reload_leaves_the_old_configuration_at_work() {
 /// The unit hides the file in which the kernel names the boot.
 #[tokio::test]
 #[ignore = "needs a machine of its own: tests/systemd/run"]
-async fn a_restart_checks_one_of_the_tokens_that_live_for_long() {
+async fn a_restart_does_not_check_each_token_that_lives_for_long() {
     let machine = Machine::installed().await;
     let values = ["quiet-0", "quiet-1", "quiet-2", "quiet-3"];
     let mut config = format!("[server.sarus]\nurl = \"{}\"\n", machine.server.url());
@@ -122,10 +122,8 @@ async fn a_restart_checks_one_of_the_tokens_that_live_for_long() {
         run("tokenkeep", &["check", "quiet-0"]).await;
     }
     let since = machine.server.requests().len() - before;
-    assert!(
-        (2..=4).contains(&since),
-        "{since} requests for one sample and one order at each start"
-    );
+    // Each start samples one of them, and any other with a probability of a two-hundredth.
+    assert!((2..8).contains(&since), "{since} requests: each start has checked all of them");
 }
 
 #[tokio::test]
