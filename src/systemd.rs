@@ -110,8 +110,8 @@ pub fn status(line: &str) -> io::Result<()> {
 /// # Errors
 ///
 /// The socket in `NOTIFY_SOCKET` is not reachable, or systemd does not read it: the notification is
-/// dropped. Callers can ignore this: a dropped [`ready`] is sent again with the next notification, and
-/// systemd handles other missing ones.
+/// dropped. Callers can ignore this: a [`ready`] that was dropped is sent again before the next
+/// [`status`] or [`watchdog`], and systemd handles other missing ones.
 pub fn stopping() -> io::Result<()> {
     send(&[NotifyState::Stopping])
 }

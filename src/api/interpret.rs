@@ -65,19 +65,25 @@ impl RawResponse {
         pause.or(quota_reset.filter(|_| status == 429))
     }
 
-    /// The error of a response from a cache, which says nothing about now: only a cache that ignores
-    /// the request's `Cache-Control` sends one with an `Age` (RFC 9111, section 5.1).
-    pub(super) fn of_cache(&self, context: &RequestContext<'_>) -> Option<ResponseError> {
+    /// The outcome of a check, unless it says what a token was like earlier: only a cache that ignores
+    /// the request's `Cache-Control` sends an `Age` (RFC 9111, section 5.1).
+    pub(super) fn unless_cached(&self, context: &RequestContext<'_>, outcome: Outcome) -> Outcome {
+        let is_about_token =
+            matches!(outcome, Outcome::Alive { .. } | Outcome::Expired(_) | Outcome::Rejected(_));
+        let Some(age) = self.age().filter(|_| is_about_token) else { return outcome };
+        let error = format!(
+            "the response to {} is {age} s old: a cache has sent it, so nothing was renewed; \
+             exclude the API from the cache in front of [server.{}]",
+            context.call(),
+            context.server
+        );
+        Outcome::Unavailable(CallError::new(error).with_status(self.status))
+    }
+
+    /// How long the response was in a cache, in seconds; `None` if it comes from the server.
+    fn age(&self) -> Option<u64> {
         let age: u64 = self.headers.get(AGE)?.to_str().ok()?.trim().parse().ok()?;
-        (age > 0).then(|| {
-            let error = format!(
-                "the response to {} is {age} s old: a cache has sent it, so nothing was renewed; \
-                 exclude the API from the cache in front of [server.{}]",
-                context.call(),
-                context.server
-            );
-            ResponseError::unavailable(error).with_status(self.status)
-        })
+        (age > 0).then_some(age)
     }
 
     /// The content encoding, although only `identity` was requested.
@@ -99,18 +105,14 @@ pub(super) enum Body {
 
 /// Interprets a response to `QuerySessionToken`.
 pub(super) fn query(context: &RequestContext<'_>, response: &RawResponse) -> Outcome {
-    if let Some(failure) = response.of_cache(context) {
-        return failure.into();
-    }
-    if let (200, Body::Whole(body)) = (response.status, &response.body)
-        && let Some(remaining) = fast_path::life(body)
-    {
-        return Outcome::Alive { remaining };
-    }
-    match result(context, response).and_then(|result| remaining(&result)) {
-        Ok(remaining) => Outcome::Alive { remaining },
-        Err(failure) => failure.into(),
-    }
+    let quick = match (response.status, &response.body) {
+        (200, Body::Whole(body)) => fast_path::life(body),
+        _ => None,
+    };
+    let remaining =
+        quick.map_or_else(|| result(context, response).and_then(|result| remaining(&result)), Ok);
+    let outcome = remaining.map_or_else(Outcome::from, |remaining| Outcome::Alive { remaining });
+    response.unless_cached(context, outcome)
 }
 
 /// Interprets a response to `RenewSessionToken` with the value `sent`.
@@ -134,7 +136,7 @@ pub(super) fn renew(
         (Ok(named), Err(failure)) => (named, failure.into()),
         (Err(failure), _) => (None, failure.into()),
     };
-    let outcome = response.of_cache(context).map_or(outcome, Outcome::from);
+    let outcome = response.unless_cached(context, outcome);
     let new_value = named.filter(|value| value != sent);
     Renewed { new_value, ..Renewed::failed(outcome) }
 }

@@ -259,6 +259,9 @@ fn response_that_a_cache_has_sent_is_inconclusive() {
         let error = fault(outcome.clone()).error;
         assert!(matches!(outcome, Outcome::Unavailable(_)) && error.contains("160 s"), "{error}");
     }
+    let paused = with_headers(response(429, ""), &[("age", "160"), PAUSE]);
+    let is_paused = matches!(outcome_of(&paused), Outcome::Throttled { .. });
+    assert!(is_paused, "whoever asks for a pause gets it");
     // Fetched for this request, or no age at all.
     for age in ["0", "-1", "old"] {
         assert_eq!(

@@ -79,9 +79,10 @@ impl StatusNotifier {
         self.is_pending = false;
         let line = status_line(now, scheduler, rejected);
         if line != self.last {
-            // A status line that is lost is replaced by the next one.
-            let _ = systemd::status(&line);
-            self.last = line;
+            // One that was dropped is sent again, and with it a READY that was dropped.
+            if systemd::status(&line).is_ok() {
+                self.last = line;
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! What the daemon says to a service manager, and when.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
+use tokenkeep::simulator::Simulator;
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
@@ -40,15 +42,18 @@ impl Manager {
     }
 }
 
+/// A configuration with the token `quotes`, which has this life.
+fn stage_with_quotes(server: &Simulator, life: Duration) -> Stage {
+    let token = token_table("quotes", "sarus", "");
+    let stage = Stage::new(&format!("[server.sarus]\nurl = \"{}\"\n{token}", server.url()));
+    server.add_token(&stage.token("quotes"), life);
+    stage
+}
+
 #[tokio::test]
 async fn service_manager_is_notified_of_readiness_reload_watchdog_and_stop() {
     let server = simulator().await;
-    let stage = Stage::new(&format!(
-        "[server.sarus]\nurl = \"{}\"\n{}",
-        server.url(),
-        token_table("quotes", "sarus", "")
-    ));
-    server.add_token(&stage.token("quotes"), seconds(3600));
+    let stage = stage_with_quotes(&server, seconds(3600));
     let path = stage.path("notify");
     let manager = Manager::listening_at(&path);
     let socket = path.to_str().expect("UTF-8");
@@ -73,12 +78,7 @@ async fn service_manager_is_notified_of_readiness_reload_watchdog_and_stop() {
 #[tokio::test]
 async fn service_manager_without_a_watchdog_gets_no_pings() {
     let server = simulator().await;
-    let stage = Stage::new(&format!(
-        "[server.sarus]\nurl = \"{}\"\n{}",
-        server.url(),
-        token_table("quotes", "sarus", "")
-    ));
-    server.add_token(&stage.token("quotes"), seconds(3));
+    let stage = stage_with_quotes(&server, seconds(3));
     let path = stage.path("notify");
     let manager = Manager::listening_at(&path);
     let daemon = stage.start_with(&[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]);
@@ -89,7 +89,7 @@ async fn service_manager_without_a_watchdog_gets_no_pings() {
     daemon.ended().await;
 }
 
-/// Fills the queue of the socket at `path`, which is never read.
+/// Fills the queue of the socket at `path`, which is not read meanwhile.
 fn fill_queue(path: &Path) {
     loop {
         // A sender has a limit of its own, so each message has a sender.
@@ -123,12 +123,7 @@ async fn service_manager_that_reads_late_learns_that_the_daemon_is_ready() {
 #[tokio::test]
 async fn service_manager_that_does_not_read_delays_no_check_and_no_stop() {
     let server = simulator().await;
-    let stage = Stage::new(&format!(
-        "[server.sarus]\nurl = \"{}\"\n{}",
-        server.url(),
-        token_table("quotes", "sarus", "")
-    ));
-    server.add_token(&stage.token("quotes"), seconds(3));
+    let stage = stage_with_quotes(&server, seconds(3));
     let path = stage.path("notify");
     let manager = Manager::listening_at(&path);
     let socket = path.to_str().expect("UTF-8");

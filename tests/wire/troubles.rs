@@ -40,6 +40,18 @@ async fn response_with_a_content_encoding_is_named_in_the_error() {
 }
 
 #[tokio::test]
+async fn life_in_a_response_of_a_cache_is_not_believed() {
+    let body = r#"{"Result":{"Remaining":3600000}}"#;
+    for (age, is_believed) in [("0", true), ("60", false)] {
+        let head =
+            format!("HTTP/1.1 200 OK\r\nAge: {age}\r\nContent-Length: {}\r\n\r\n", body.len());
+        let outcome = queried_raw(Script::Say((head + body).into_bytes()), AMPLE).await;
+        assert_eq!(matches!(outcome, Outcome::Alive { .. }), is_believed, "{outcome:?}");
+        assert!(is_believed || unavailable(outcome).error.contains("60 s old"));
+    }
+}
+
+#[tokio::test]
 async fn pause_of_a_429_is_read_from_each_header_that_servers_use() {
     let reset = tokenkeep::clock::wall_clock().as_second() + 300;
     for (header, seconds) in [

@@ -41,14 +41,12 @@ enum Origin {
 
 /// Interprets a response to `query`.
 pub(super) fn query(exchange: &Exchange<'_>, response: &RawResponse) -> Outcome {
-    if let Some(failure) = response.of_cache(&exchange.context) {
-        return failure.into();
-    }
     let reply = Reply::of(response);
-    match success(exchange, &reply).and_then(|()| life(exchange, &reply)) {
+    let outcome = match success(exchange, &reply).and_then(|()| life(exchange, &reply)) {
         Ok(remaining) => Outcome::Alive { remaining },
         Err(failure) => failure.error.into(),
-    }
+    };
+    response.unless_cached(&exchange.context, outcome)
 }
 
 /// Interprets a response to `renew`.
@@ -62,9 +60,7 @@ pub(super) fn renew(exchange: &Exchange<'_>, response: &RawResponse) -> Renewed 
         Ok((Ok(value), Ok(remaining))) => (value, Outcome::Alive { remaining }),
         Ok((Ok(value), Err(failure))) => (value, failure.error.into()),
     };
-    if let Some(failure) = response.of_cache(&exchange.context) {
-        outcome = failure.into();
-    }
+    outcome = response.unless_cached(&exchange.context, outcome);
     let (refresh, refresh_error) = new_refresh(exchange, &reply);
     if let (Some(_), Outcome::Unavailable(fault)) = (&refresh, &mut outcome) {
         // The refresh token that counts is known, so that nothing is lost.

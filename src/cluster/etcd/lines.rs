@@ -35,7 +35,7 @@ pub(super) enum LineError {
 }
 
 impl Lines {
-    /// The body of a response of which nothing was read.
+    /// The unread body of this response.
     pub(super) const fn of(response: Response) -> Self {
         Self { response, buffer: Vec::new(), searched: 0 }
     }

@@ -123,9 +123,9 @@ impl Inventories {
         self.hung = hung.map(|(path, _)| path.to_owned()).collect();
     }
 
-    /// Reads the inventories for the startup, which needs all values first. Commands are only
-    /// started, as none of them may delay the startup, and so are reads of those that do not
-    /// respond. Parts are applied while a thread reads on.
+    /// Reads the inventories for the startup, which needs all values first. Commands and inventories
+    /// that do not respond must not delay the startup: they are started here and applied later. Parts
+    /// are applied while a thread reads on.
     pub(crate) fn read_at_startup(&mut self, tokens: &mut Tokens) {
         let mut wanted = VecDeque::new();
         for (id, source) in self.sources() {

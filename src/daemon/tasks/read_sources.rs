@@ -74,7 +74,7 @@ pub(super) struct HungReads(HashMap<PathBuf, HungFolder>);
 #[derive(Debug, Default)]
 struct HungFolder {
     sources: Vec<Source>,
-    /// Tokens whose source was not read because of those that hang.
+    /// Tokens whose sources are read once one of these responds.
     waiting: BTreeSet<TokenId>,
 }
 
@@ -124,7 +124,7 @@ fn folder(source: &Source) -> PathBuf {
     }
 }
 
-/// Reads sources. `waiting` are the results of those that are not read.
+/// Reads sources. The results in `waiting`, for sources that have to wait, are only passed on.
 pub(super) async fn read_sources(
     requests: Vec<ReadRequest>,
     waiting: Vec<SourceRead>,
